@@ -22,11 +22,11 @@ struct psc_option {
     const char *section; /* of the INI file */
     const char *name;    /* key in the file; "--name" with '-' for '_' */
     enum psc_option_type type;
-    size_t offset;       /* of the field in the program's struct */
-    const char *def;     /* default as text; NULL: none (NULL or 0) */
-    int64_t min, max;    /* inclusive bounds of numbers; 0, 0: none */
-    const char *arg;     /* name of the value in --help */
-    const char *help;    /* one or two lines for --help */
+    size_t offset;    /* of the field in the program's struct */
+    const char *def;  /* default as text; NULL: none (NULL or 0) */
+    int64_t min, max; /* inclusive bounds of numbers; 0, 0: none */
+    const char *arg;  /* name of the value in --help */
+    const char *help; /* one or two lines for --help */
 };
 
 /* Fill @conf with the defaults of @options (terminated by a NULL name). */

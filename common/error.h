@@ -6,7 +6,7 @@
 #ifndef PSC_COMMON_ERROR_H
 #define PSC_COMMON_ERROR_H
 
-#define PSC_MUST_CHECK __attribute__((warn_unused_result))
+#define PSC_MUST_CHECK        __attribute__((warn_unused_result))
 #define PSC_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 #define PSC_CODES(X)                                                           \

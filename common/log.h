@@ -29,8 +29,8 @@ bool psc_log_enabled(enum psc_log_level level);
 void psc_log(enum psc_log_level level, const char *fmt, ...) PSC_PRINTF(2, 3);
 
 #define psc_log_error(...) psc_log(PSC_LOG_ERROR, __VA_ARGS__)
-#define psc_log_warn(...) psc_log(PSC_LOG_WARN, __VA_ARGS__)
-#define psc_log_info(...) psc_log(PSC_LOG_INFO, __VA_ARGS__)
+#define psc_log_warn(...)  psc_log(PSC_LOG_WARN, __VA_ARGS__)
+#define psc_log_info(...)  psc_log(PSC_LOG_INFO, __VA_ARGS__)
 #define psc_log_debug(...)                                                     \
     do {                                                                       \
         if (psc_log_enabled(PSC_LOG_DEBUG)) {                                  \
