@@ -33,25 +33,31 @@ struct psc_conn_events {
 };
 
 struct psc_conn_limits {
-    int64_t handshake_us;   /* connect and handshake must be done by then */
-    int64_t idle_us;        /* no byte from the peer for so long: dead */
+    int64_t handshake_us;   /* resolve, connect and handshake within this */
+    int64_t idle_us;        /* no byte from the peer for so long, or a frame
+                               or a write unfinished for so long: dead */
     size_t max_frame_bytes; /* larger frames end the connection */
-    size_t max_queue_bytes; /* of frames waiting to be written */
+    size_t max_queue_bytes; /* of ciphertext waiting to be written */
 };
 
-struct psc_conn; /* all fields are in conn.h's private part below */
-
-/* Accept a waiting connection of @listener. Returns an error without any
- * callback if that fails at once. @ctx and @events are borrowed until
- * on_close. */
+/* Accept a waiting connection of @listener, which is taken from the listener
+ * in any case. Returns an error without any callback if that fails at once;
+ * later failures come through on_close. @ctx and @events are borrowed until
+ * on_close, @limits is copied. Ignores SIGPIPE for the process, as libuv needs
+ * it. */
 PSC_MUST_CHECK int psc_conn_accept(struct psc_conn *c, uv_stream_t *listener,
                                    SSL_CTX *ctx,
                                    const struct psc_conn_events *events,
                                    const struct psc_conn_limits *limits,
                                    void *user, struct psc_error *err);
 
-/* Resolve @host, try its addresses in turn, and handshake. @verify_host may
- * be NULL (pinned enrolment). Strings are copied. */
+/* Resolve @host, try its addresses in turn, and handshake; an address in
+ * digits needs no resolver. @port is a number. @verify_host may be NULL
+ * (pinned enrolment). Strings and @limits are copied. Returns PSC_CONFIG for
+ * unusable strings, or PSC_NOMEM, without any callback.
+ *
+ * A server judges the client's certificate after the client's on_open: its
+ * refusal arrives as on_close with PSC_REFUSED. */
 PSC_MUST_CHECK int psc_conn_connect(struct psc_conn *c, uv_loop_t *loop,
                                     const char *host, const char *port,
                                     const char *verify_host, SSL_CTX *ctx,
@@ -59,18 +65,33 @@ PSC_MUST_CHECK int psc_conn_connect(struct psc_conn *c, uv_loop_t *loop,
                                     const struct psc_conn_limits *limits,
                                     void *user, struct psc_error *err);
 
-/* Queue one frame; the payload is copied (encrypted) before the return.
- * Returns PSC_LIMIT when the queue is full: wait for on_drained. */
+/* Client, directly after psc_conn_connect(): resume the TLS session kept in
+ * *@session by an earlier connection with the same SSL_CTX, and keep the
+ * newest one there; see psc_tls_resume(). Keep one per collector. @session
+ * must stay valid until on_close. */
+void psc_conn_keep_session(struct psc_conn *c, SSL_SESSION **session);
+
+/* Change the limit of frames from the peer, from the next frame on: a server
+ * starts small and raises it once it knows who the peer is. */
+void psc_conn_limit_frames(struct psc_conn *c, size_t max_frame_bytes);
+
+/* Queue one frame; the payload is copied (encrypted) before the return. An
+ * empty queue takes a frame of any size up to PSC_FRAME_MAX_BYTES. Returns
+ * PSC_LIMIT when the queue is full: wait for on_drained; PSC_FORMAT for a
+ * payload that is too large for any queue; PSC_CLOSED when @c is not open;
+ * PSC_NOMEM. After these errors the connection is as it was. */
 PSC_MUST_CHECK int psc_conn_send(struct psc_conn *c, struct psc_bytes payload);
 
 /* Stop and continue reading from the peer (back-pressure). While paused, the
- * idle time does not run. */
+ * idle time does not run, and the peer's end is not noticed. No callback fires
+ * within either. */
 void psc_conn_pause(struct psc_conn *c);
 void psc_conn_resume(struct psc_conn *c);
 
-/* End the connection: sends what is queued and close_notify if that goes at
- * once, then closes. on_close follows with @reason (copied; NULL: PSC_CLOSED).
- * Further calls are ignored. */
+/* End the connection: sends what is queued and close_notify and waits for the
+ * peer's end, so that the last frame arrives, all within a second; then
+ * closes. No other callback fires any more. on_close follows with @reason
+ * (copied; NULL: PSC_CLOSED). Further calls are ignored. */
 void psc_conn_close(struct psc_conn *c, const struct psc_error *reason);
 
 /* Bytes queued for the peer and not yet written. */
