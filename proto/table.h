@@ -20,11 +20,22 @@
 #include "common/error.h"
 #include "common/map.h"
 
-#define TABLE_COLUMNS_MAX 4
+#define TABLE_COLUMNS_MAX   4
 #define TABLE_KEY_MAX_BYTES 512
 
-/* Which columns an entry has, and what is known of it; fixed per entry and
- * sent with its name. For tags: */
+/* The protocol's limits of one host, vanished entries since the last keyframe
+ * included: a decoder must take what an encoder may send. */
+#define TABLE_MAX_TAGS              32768u
+#define TABLE_MAX_TAG_KEY_BYTES     (TABLE_MAX_TAGS * 96u)
+#define TABLE_MAX_COUNTERS          8192u
+#define TABLE_MAX_COUNTER_KEY_BYTES (TABLE_MAX_COUNTERS * 96u)
+
+/* The least budget of table_encode(): the longest entry fits. */
+#define TABLE_BUDGET_MIN_BYTES (TABLE_KEY_MAX_BYTES + 128u)
+
+/* Which columns an entry has, and what is known of it; sent with its name and
+ * fixed until the next keyframe. A table of one column has it whatever the
+ * TAG_ bits say. */
 enum {
     TAG_ALLOCS = 1 << 0,
     TAG_FREES = 1 << 1,
@@ -52,33 +63,41 @@ enum pool {
     POOL_ALLOC = 5,
     POOL_PAGES = 6,
 };
-const char *pool_name(enum pool pool);           /* "slab"; "?" for others */
+const char *pool_name(enum pool pool); /* "slab"; "?" for others */
 bool pool_parse(const char *name, enum pool *pool);
 
 struct table_entry {
-    uint8_t flags;       /* TAG_…, ENTRY_… */
+    uint8_t flags;       /* TAG_…, ENTRY_…, as the peer knows them */
+    uint8_t put_flags;   /* encoder: as last put */
     uint8_t owner;       /* of the source that fills it, see table_hold() */
+    uint8_t mask;        /* encoder: which columns it is about to send */
     bool live;           /* in the present sample */
-    bool sent_live;      /* in the last one encoded */
-    uint32_t generation; /* of the last table_begin() that saw it */
+    bool sent_live;      /* encoder: in the last one encoded */
+    uint32_t generation; /* of the last sample that had it; decoder: of the
+                            last part that touched it */
 };
 
 struct table {
-    struct psc_map names;       /* the dictionary: key to index */
+    struct psc_map names; /* the dictionary: key to index */
     struct table_entry *entries;
-    int64_t *now;               /* columns values an entry, by index */
-    int64_t *sent;              /* as last encoded; NULL in a decoder */
-    uint32_t cap;               /* entries allocated */
-    uint32_t columns;           /* per entry, 1 or 4 */
-    uint32_t n_encoded;         /* dictionary entries the peer knows */
-    uint32_t generation;
+    int64_t *now;        /* columns values an entry, by index; 0 in
+                            columns that an entry has not */
+    int64_t *sent;       /* as last encoded; NULL in a decoder */
+    uint32_t cap;        /* entries allocated */
+    uint32_t columns;    /* per entry, 1 or 4 */
+    uint32_t n_live;     /* entries in the present sample */
+    uint32_t n_encoded;  /* dictionary entries the peer knows */
+    uint32_t expected;   /* encoder: entry that the next put names, if
+                            the sources keep to their order */
+    uint32_t generation; /* counts samples, or parts applied */
     bool encoder;
-    bool complete;              /* decoder: a keyframe has been applied */
-    uint32_t *changed;          /* decoder: indices the last apply changed */
+    bool complete;     /* a whole keyframe has been encoded, or one
+                          applied: deltas may follow */
+    uint32_t *changed; /* decoder: indices the last apply changed */
     uint32_t n_changed;
-    uint32_t *gone;             /* decoder: indices that vanished */
+    uint32_t *gone; /* decoder: indices that vanished */
     uint32_t n_gone;
-    uint64_t refused;           /* puts beyond the limits since the start */
+    uint64_t refused; /* puts that failed since the start */
 };
 
 /* The packed form of one table in one batch (wire.h carries it). */
@@ -91,9 +110,10 @@ struct columns {
     struct psc_bytes values;
 };
 
-/* A table of @columns per entry that takes at most @max_entries. */
+/* A table of @columns per entry that takes at most @max_entries, whose keys
+ * together have at most @max_key_bytes. */
 void table_init(struct table *t, uint32_t columns, uint32_t max_entries,
-                bool encoder);
+                size_t max_key_bytes, bool encoder);
 void table_fini(struct table *t);
 
 /* --- filling (agent) --- */
@@ -101,9 +121,12 @@ void table_fini(struct table *t);
 /* Start a sample: entries not put until the encoding are gone. */
 void table_begin(struct table *t);
 
-/* Put one entry; a key already put in this sample is summed to. @values has
- * t->columns numbers, those not in @flags 0. Returns 0, PSC_NOMEM or
- * PSC_LIMIT (counted in t->refused). */
+/* Put one entry; a key already put in this sample is summed to (then it has
+ * only what all its parts have), so no two owners should put the same key.
+ * @values has t->columns numbers; those not in @flags are taken as 0, and
+ * outstanding is allocs less frees where those are there. Returns 0, PSC_NOMEM
+ * or PSC_LIMIT (too many entries, or a key of no or too many bytes); counted
+ * in t->refused. Quickest when entries come in the order of the last sample. */
 PSC_MUST_CHECK int table_put(struct table *t, uint8_t owner, const void *key,
                              size_t key_len, uint8_t flags,
                              const int64_t *values);
@@ -122,16 +145,22 @@ void table_writer_fini(struct table_writer *w);
 
 /* A keyframe that does not fit one frame goes in parts: call with *@next = 0
  * and again while it comes back non-zero; each part is a batch of its own,
- * all but the last with `more` set. A delta has one part. @budget bytes bound
- * a part. A keyframe forgets vanished entries, so dictionary indices begin
- * anew; after it the peer knows all. @out points into @w until the next call.
- * On failure the table stays as it was and the caller must send a keyframe. */
+ * all but the last with `more` set. A delta has one part. @budget bytes (at
+ * least TABLE_BUDGET_MIN_BYTES) bound a part's columns. A keyframe forgets
+ * vanished entries, so dictionary indices begin anew; after it the peer knows
+ * all. @out points into @w until the next call.
+ *
+ * Returns PSC_NEED_KEYFRAME when a delta cannot say what happened (no keyframe
+ * yet, an entry's flags changed, the dictionary is crowded by vanished
+ * entries) and PSC_LIMIT when it does not fit the budget: encode a keyframe of
+ * the same sample instead. PSC_NOMEM: the sample stays as it was; try a
+ * keyframe now or at the next tick. */
 PSC_MUST_CHECK int table_encode(struct table *t, bool keyframe,
                                 uint64_t base_seq, size_t budget,
                                 uint32_t *next, struct table_writer *w,
                                 struct columns *out);
 
-/* --- decoding (collector, and an agent reading its own spool) --- */
+/* --- decoding (collector) --- */
 
 /* Apply a part. A keyframe's first part (@first) empties the table. Hostile
  * bytes give PSC_FORMAT or PSC_LIMIT and leave the table unusable until the
@@ -140,10 +169,6 @@ PSC_MUST_CHECK int table_encode(struct table *t, bool keyframe,
  * brought. */
 PSC_MUST_CHECK int table_apply(struct table *t, const struct columns *in,
                                bool first, struct psc_error *err);
-
-/* Turn a decoder into an encoder of the same state (an agent that resumes
- * from its spool), so that its next encoding is a keyframe. */
-PSC_MUST_CHECK int table_make_encoder(struct table *t);
 
 static inline const int64_t *table_values(const struct table *t, uint32_t i)
 {

@@ -25,6 +25,8 @@ enum wire_type {
     WIRE_ENROL,
     WIRE_RENEW,
     WIRE_CERTIFICATE,
+    WIRE_OPEN,
+    WIRE_CURSOR,
 };
 
 enum wire_refusal {
@@ -45,8 +47,6 @@ const char *wire_refusal_name(enum wire_refusal code);
 struct wire_hello {
     uint32_t protocol_min, protocol_max;
     const char *agent_version;
-    uint8_t stream[16];
-    uint64_t last_seq;
     const char *os, *os_version, *os_build;
     uint8_t boot_id[16];
     int64_t boot_wall_us; /* when this boot began, by the wall clock */
@@ -59,8 +59,6 @@ struct wire_hello {
 
 struct wire_welcome {
     uint32_t protocol;
-    uint8_t stream[16];
-    uint64_t seq;
     int64_t wall_us;
     const char *host;
 };
@@ -69,12 +67,14 @@ struct wire_batch {
     uint64_t seq;
     int64_t wall_us, boottime_us;
     uint8_t boot_id[16];
-    bool more;
+    bool more;     /* the next seq continues this sample */
+    uint32_t part; /* of a sample in several batches, from 0 */
     bool has_tags, has_counters;
     struct columns tags, counters;
     struct psc_bytes drivers; /* record.h; len 0: not sent */
     struct psc_bytes events;
     struct psc_bytes sources;
+    struct psc_bytes aliases; /* the whole inventory; len 0: not sent */
     uint64_t missed_ticks;
 };
 
@@ -110,6 +110,14 @@ struct wire_message {
             struct psc_bytes certificate, ca;
             const char *host;
         } certificate;
+        struct {
+            uint8_t stream[16];
+            uint64_t dropped_batches;
+        } open;
+        struct {
+            uint8_t stream[16];
+            uint64_t seq;
+        } cursor;
     };
 };
 
