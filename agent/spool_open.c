@@ -1,0 +1,331 @@
+/* Starting and stopping the spool.
+ *
+ * Happy path: lock the folder, read the state file, scan every segment (cut
+ * torn tails and unfinished keyframes), continue the last stream if the last
+ * agent stopped in order, otherwise start a new one. What can fail: another
+ * agent holds the lock (PSC_REFUSED), memory. A disk that does not work is
+ * reported by spool_trouble() instead. */
+#include "agent/spool_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "agent/platform.h"
+#include "common/file.h"
+#include "common/log.h"
+
+enum { STATE_MAX_BYTES = 512 };
+
+struct state {
+    unsigned clean;
+    uint64_t dropped;
+    uint64_t last_seq;
+    uint64_t acked;
+    uint8_t acked_stream[SPOOL_STREAM_BYTES];
+};
+
+static void state_path(const struct spool *s, char out[SPOOL_PATH_BYTES])
+{
+    (void)snprintf(out, SPOOL_PATH_BYTES, "%s/state", s->dir);
+}
+
+static void load_state(const struct spool *s, struct state *state)
+{
+    memset(state, 0, sizeof(*state));
+    char path[SPOOL_PATH_BYTES];
+    state_path(s, path);
+    struct psc_buf text;
+    psc_buf_init(&text, STATE_MAX_BYTES);
+    struct psc_error err;
+    if (psc_file_read(path, &text, &err) == PSC_OK) {
+        psc_buf_u8(&text, '\0');
+        char hex[2 * SPOOL_STREAM_BYTES + 1] = "";
+        int n = psc_buf_error(&text) != PSC_OK
+                    ? 0
+                    : sscanf((const char *)text.data,
+                             "poolscope-spool 1\nclean %1u\ndropped %" SCNu64
+                             "\nlast %" SCNu64 "\nacked %" SCNu64
+                             "\nstream %32[0-9a-f]\n",
+                             &state->clean, &state->dropped, &state->last_seq,
+                             &state->acked, hex);
+        if (n != 5 || strlen(hex) != sizeof(hex) - 1) {
+            psc_log_warn("spool %s: its state file is damaged", s->dir);
+            state->clean = 0;
+            state->acked = 0;
+        }
+        for (unsigned i = 0; n == 5 && i < SPOOL_STREAM_BYTES; i++) {
+            unsigned byte = 0;
+            (void)sscanf(hex + (size_t)2 * i, "%2x", &byte);
+            state->acked_stream[i] = (uint8_t)byte;
+        }
+    }
+    psc_buf_fini(&text);
+}
+
+void spool_save_state(struct spool *s, bool clean)
+{
+    char hex[2 * SPOOL_STREAM_BYTES + 1];
+    for (unsigned i = 0; i < SPOOL_STREAM_BYTES; i++) {
+        (void)snprintf(hex + (size_t)2 * i, 3, "%02x", s->acked_stream[i]);
+    }
+    char text[STATE_MAX_BYTES];
+    int n = snprintf(text, sizeof(text),
+                     "poolscope-spool 1\nclean %d\ndropped %" PRIu64
+                     "\nlast %" PRIu64 "\nacked %" PRIu64 "\nstream %s\n",
+                     clean ? 1 : 0, s->dropped, s->last_seq, s->acked, hex);
+    char path[SPOOL_PATH_BYTES];
+    state_path(s, path);
+    struct psc_bytes bytes = {(const uint8_t *)text, (size_t)n};
+    s->state_dirty = s->o.fs->save(s->o.fs_user, path, bytes) != 0;
+}
+
+/* --- the scan --- */
+
+static int compare_numbers(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The numbers of all segment files, ascending; *@numbers is the caller's. */
+static int list_segments(struct spool *s, uint32_t **numbers, uint32_t *count)
+{
+    *numbers = NULL;
+    *count = 0;
+    uv_fs_t req;
+    int n = uv_fs_scandir(NULL, &req, s->dir, 0, NULL);
+    if (n < 0) {
+        uv_fs_req_cleanup(&req);
+        spool_set_trouble(s, n, "cannot read the folder");
+        return PSC_OK;
+    }
+    uint32_t *list = n == 0 ? NULL : calloc((size_t)n, sizeof(*list));
+    int rc = n > 0 && list == NULL ? PSC_NOMEM : PSC_OK;
+    uv_dirent_t entry;
+    while (rc == PSC_OK && uv_fs_scandir_next(&req, &entry) == 0) {
+        unsigned number;
+        int end = 0;
+        if (strlen(entry.name) == 12 &&
+            sscanf(entry.name, "%8x.seg%n", &number, &end) == 1 && end == 12) {
+            list[(*count)++] = number;
+        }
+    }
+    uv_fs_req_cleanup(&req);
+    if (*count > 0) {
+        qsort(list, *count, sizeof(*list), compare_numbers);
+    }
+    *numbers = list;
+    return rc;
+}
+
+/* Find the end of the good records of the open segment; an unfinished
+ * keyframe at the end does not count. Returns whether nothing was cut. */
+static bool scan_records(struct spool *s, struct spool_reader *r,
+                         struct spool_segment *g)
+{
+    uint64_t end = SPOOL_HEADER_BYTES;
+    uint64_t last = g->first_seq - 1;
+    struct spool_record record;
+    int rc;
+    while ((rc = spool_reader_record(r, s, &record)) == PSC_OK) {
+        if (record.seq != last + 1) {
+            rc = PSC_FORMAT;
+            break;
+        }
+        last = record.seq;
+        end += SPOOL_RECORD_BYTES + record.payload.len;
+        if ((record.flags & SPOOL_MORE) == 0) {
+            g->last_seq = last;
+            g->bytes = end;
+        }
+    }
+    return rc == PSC_MISSING && g->last_seq == last;
+}
+
+static void cut_segment(struct spool *s, const struct spool_segment *g)
+{
+    char path[SPOOL_PATH_BYTES];
+    spool_path(s, g->number, path);
+    int fd = s->o.fs->open(s->o.fs_user, path, UV_FS_O_RDWR);
+    if (fd >= 0) {
+        (void)s->o.fs->truncate(s->o.fs_user, fd, (int64_t)g->bytes);
+        (void)s->o.fs->close(s->o.fs_user, fd);
+    }
+    psc_log_warn("spool %s: cut a torn tail off segment %08" PRIx32
+                 " after seq %" PRIu64,
+                 s->dir, g->number, g->last_seq);
+}
+
+/* Take up segment @number. Returns PSC_OK also if it is unusable. */
+static int scan_segment(struct spool *s, struct spool_reader *r,
+                        uint32_t number, bool *intact)
+{
+    struct spool_header header;
+    int rc = spool_reader_open(r, s, number, &header);
+    *intact = false;
+    if (rc == PSC_NOMEM) {
+        return rc;
+    }
+    char path[SPOOL_PATH_BYTES];
+    spool_path(s, number, path);
+    if (rc != PSC_OK) {
+        psc_log_warn("spool: %s is no segment (%s)", path, psc_strerror(rc));
+        if (rc == PSC_FORMAT) {
+            (void)s->o.fs->unlink(s->o.fs_user, path);
+        }
+        return PSC_OK;
+    }
+    struct spool_segment *g = spool_add_segment(s);
+    if (g == NULL) {
+        return PSC_NOMEM;
+    }
+    memcpy(g->stream, header.stream, sizeof(g->stream));
+    g->number = number;
+    g->first_seq = header.first_seq;
+    g->last_seq = header.first_seq - 1;
+    g->bytes = SPOOL_HEADER_BYTES;
+    *intact = scan_records(s, r, g);
+    if (!*intact) {
+        cut_segment(s, g);
+    }
+    if (g->last_seq < g->first_seq) {
+        (void)s->o.fs->unlink(s->o.fs_user, path);
+        s->n_segments--;
+        return PSC_OK;
+    }
+    s->bytes += g->bytes;
+    return PSC_OK;
+}
+
+static int scan(struct spool *s, bool *intact)
+{
+    uint32_t *numbers;
+    uint32_t count;
+    int rc = list_segments(s, &numbers, &count);
+    struct spool_reader reader;
+    spool_reader_init(&reader);
+    *intact = false;
+    for (uint32_t i = 0; rc == PSC_OK && i < count; i++) {
+        s->next_number = numbers[i] + 1;
+        rc = scan_segment(s, &reader, numbers[i], intact);
+    }
+    spool_reader_fini(&reader, s);
+    free(numbers);
+    return rc;
+}
+
+/* --- start and stop --- */
+
+void spool_new_stream(struct spool *s)
+{
+    spool_seal(s);
+    if (s->n_memory > 0) {
+        uint64_t acked = spool_acked(s, s->stream);
+        uint64_t pending = s->last_seq > acked ? s->last_seq - acked : 0;
+        s->dropped += pending < s->n_memory ? pending : s->n_memory;
+        psc_buf_reset(&s->memory);
+        s->n_memory = 0;
+        s->memory_since_roll = 0;
+    }
+    if (uv_random(NULL, NULL, s->stream, sizeof(s->stream), 0, NULL) != 0) {
+        /* No entropy: clock bits still tell streams apart. */
+        uint64_t now = uv_hrtime();
+        memcpy(s->stream, &now, sizeof(now));
+        s->stream[SPOOL_STREAM_BYTES - 1] ^= 1;
+    }
+    s->last_seq = 0;
+    s->need_roll = true;
+    s->state_dirty = true;
+}
+
+static int lock_folder(struct spool *s, struct psc_error *err)
+{
+    char path[SPOOL_PATH_BYTES];
+    (void)snprintf(path, sizeof(path), "%s/lock", s->dir);
+    struct psc_error why;
+    int rc = platform_lock(path, &s->lock, &why);
+    if (rc == PSC_REFUSED) {
+        return psc_error_set(err, rc, "%s", why.msg);
+    }
+    if (rc != PSC_OK) {
+        psc_log_warn("spool: %s", why.msg);
+        s->lock = -1;
+    }
+    return PSC_OK;
+}
+
+int spool_open(struct spool *s, const struct spool_options *o,
+               struct psc_error *err)
+{
+    memset(s, 0, sizeof(*s));
+    s->o = *o;
+    s->fd = -1;
+    s->lock = -1;
+    s->hour = INT64_MIN;
+    psc_buf_init(&s->memory, o->memory_bytes + SPOOL_PAYLOAD_MAX_BYTES +
+                                 SPOOL_RECORD_BYTES);
+    int n = snprintf(s->dir, sizeof(s->dir), "%s", o->dir);
+    if (n < 0 || (size_t)n >= sizeof(s->dir)) {
+        return psc_error_set(err, PSC_LIMIT, "spool: %s: path is too long",
+                             o->dir);
+    }
+    int rc = lock_folder(s, err);
+    if (rc != PSC_OK) {
+        return rc;
+    }
+    struct state state;
+    load_state(s, &state);
+    s->dropped = state.dropped;
+    s->acked = state.acked;
+    memcpy(s->acked_stream, state.acked_stream, sizeof(s->acked_stream));
+    bool intact;
+    rc = scan(s, &intact);
+    if (rc != PSC_OK) {
+        spool_close(s);
+        return psc_error_set(err, rc, "spool %s: %s", s->dir, psc_strerror(rc));
+    }
+    const struct spool_segment *last =
+        s->n_segments == 0 ? NULL : &s->segments[s->n_segments - 1];
+    bool resume = state.clean == 1 && intact && last != NULL &&
+                  last->last_seq == state.last_seq;
+    if (resume) {
+        memcpy(s->stream, last->stream, sizeof(s->stream));
+        s->last_seq = last->last_seq;
+    } else {
+        spool_new_stream(s);
+    }
+    s->need_roll = true;
+    spool_save_state(s, false);
+    if (s->state_dirty && resume) {
+        /* The old mark of an orderly end stays; a seq must not be reused. */
+        spool_new_stream(s);
+    }
+    return PSC_OK;
+}
+
+void spool_close(struct spool *s)
+{
+    if (s->n_memory > 0) {
+        spool_flush_memory(s);
+    }
+    bool clean = s->n_memory == 0 && s->trouble == 0;
+    if (s->fd >= 0 && s->unsynced) {
+        clean = s->o.fs->sync(s->o.fs_user, s->fd) == 0 && clean;
+        s->unsynced = false;
+    }
+    spool_seal(s);
+    if (s->dir[0] != '\0' && s->lock >= 0) {
+        spool_save_state(s, clean);
+    }
+    if (s->lock >= 0) {
+        platform_unlock(s->lock);
+        s->lock = -1;
+    }
+    psc_buf_fini(&s->memory);
+    free(s->segments);
+    s->segments = NULL;
+    s->n_segments = 0;
+    s->cap_segments = 0;
+}

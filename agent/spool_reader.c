@@ -1,0 +1,275 @@
+/* Reading the spool in order, in bounded chunks: the uplink's side, and the
+ * scan at the start.
+ *
+ * Happy path: spool_read() finds the segment of the seq wanted, opens it if it
+ * is another one than before, and decodes records from a chunk of the file.
+ * What fails: a damaged record (the rest of its segment is dropped and
+ * counted), reading (PSC_IO, tried again by the caller). */
+#include "agent/spool_private.h"
+
+#include <inttypes.h>
+
+#include "common/log.h"
+
+enum { CHUNK_BYTES = 16 * 1024, KEEP_BYTES = 64 * 1024 };
+
+static void reset_buffer(struct spool_reader *r)
+{
+    psc_buf_fini(&r->buf);
+    psc_buf_init(&r->buf,
+                 SPOOL_PAYLOAD_MAX_BYTES + SPOOL_RECORD_BYTES + CHUNK_BYTES);
+    r->used = 0;
+}
+
+void spool_reader_init(struct spool_reader *r)
+{
+    memset(r, 0, sizeof(*r));
+    r->fd = -1;
+    r->seq = 1;
+    reset_buffer(r);
+}
+
+void spool_reader_close(struct spool_reader *r, struct spool *s)
+{
+    if (r->fd >= 0) {
+        (void)s->o.fs->close(s->o.fs_user, r->fd);
+        r->fd = -1;
+    }
+    if (r->buf.cap > KEEP_BYTES) {
+        reset_buffer(r);
+    }
+    psc_buf_reset(&r->buf);
+    r->used = 0;
+    r->at = 0;
+    r->limit = UINT64_MAX;
+}
+
+void spool_reader_fini(struct spool_reader *r, struct spool *s)
+{
+    spool_reader_close(r, s);
+    psc_buf_fini(&r->buf);
+}
+
+void spool_reader_seek(struct spool_reader *r, struct spool *s,
+                       const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq)
+{
+    if (!same_stream(r->stream, stream) || seq < r->seq) {
+        spool_reader_close(r, s);
+    }
+    memcpy(r->stream, stream, SPOOL_STREAM_BYTES);
+    r->seq = seq;
+}
+
+/* Have at least @need unread bytes in the buffer, if the file has them. */
+static int fill(struct spool_reader *r, struct spool *s, size_t need)
+{
+    if (r->buf.len - r->used >= need) {
+        return PSC_OK;
+    }
+    psc_buf_consume(&r->buf, r->used);
+    r->at += r->used;
+    r->used = 0;
+    size_t want = need > CHUNK_BYTES ? need : CHUNK_BYTES;
+    while (r->buf.len < need) {
+        size_t room = want - r->buf.len;
+        uint64_t left = r->limit - (r->at + r->buf.len);
+        room = room < left ? room : (size_t)left;
+        if (room == 0) {
+            break;
+        }
+        int rc = psc_buf_reserve(&r->buf, room);
+        if (rc != PSC_OK) {
+            psc_buf_reset(&r->buf);
+            return rc;
+        }
+        int64_t n = s->o.fs->read(s->o.fs_user, r->fd, r->buf.data + r->buf.len,
+                                  room, (int64_t)(r->at + r->buf.len));
+        if (n < 0) {
+            return PSC_IO;
+        }
+        if (n == 0) {
+            break;
+        }
+        r->buf.len += (size_t)n;
+    }
+    return PSC_OK;
+}
+
+int spool_reader_open(struct spool_reader *r, struct spool *s, uint32_t number,
+                      struct spool_header *header)
+{
+    spool_reader_close(r, s);
+    char path[SPOOL_PATH_BYTES];
+    spool_path(s, number, path);
+    r->fd = s->o.fs->open(s->o.fs_user, path, UV_FS_O_RDONLY);
+    if (r->fd < 0) {
+        r->fd = -1;
+        return PSC_IO;
+    }
+    r->number = number;
+    int rc = fill(r, s, SPOOL_HEADER_BYTES);
+    if (rc == PSC_OK && r->buf.len < SPOOL_HEADER_BYTES) {
+        rc = PSC_FORMAT;
+    }
+    if (rc == PSC_OK) {
+        rc = spool_header_decode(r->buf.data, header);
+        r->used = SPOOL_HEADER_BYTES;
+    }
+    if (rc != PSC_OK) {
+        spool_reader_close(r, s);
+    }
+    return rc;
+}
+
+int spool_reader_record(struct spool_reader *r, struct spool *s,
+                        struct spool_record *record)
+{
+    size_t need = SPOOL_RECORD_BYTES;
+    for (;;) {
+        int rc = fill(r, s, need);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+        struct psc_bytes rest = {r->buf.data + r->used, r->buf.len - r->used};
+        if (rest.len < need) {
+            return rest.len == 0 ? PSC_MISSING : PSC_FORMAT;
+        }
+        rc = spool_record_decode(rest, record, &need);
+        if (rc != PSC_MISSING) {
+            r->used += rc == PSC_OK ? need : 0;
+            return rc;
+        }
+    }
+}
+
+/* The first segment of the reader's stream that has its seq or a later one. */
+static struct spool_segment *find_segment(const struct spool *s,
+                                          const struct spool_reader *r)
+{
+    for (uint32_t i = 0; i < s->n_segments; i++) {
+        struct spool_segment *g = &s->segments[i];
+        if (same_stream(g->stream, r->stream) && g->last_seq >= r->seq &&
+            g->last_seq >= g->first_seq) {
+            return g;
+        }
+    }
+    return NULL;
+}
+
+static int read_memory(const struct spool *s, struct spool_reader *r,
+                       struct spool_record *record)
+{
+    if (!same_stream(s->stream, r->stream)) {
+        return PSC_MISSING;
+    }
+    size_t at = 0;
+    while (at < s->memory.len) {
+        struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
+        size_t size;
+        if (spool_record_decode(rest, record, &size) != PSC_OK) {
+            break;
+        }
+        if (record->seq >= r->seq) {
+            r->seq = record->seq + 1;
+            return PSC_OK;
+        }
+        at += size;
+    }
+    return PSC_MISSING;
+}
+
+/* What follows r->seq in @g cannot be read: drop and count it. */
+static void drop_rest(struct spool *s, struct spool_reader *r,
+                      struct spool_segment *g)
+{
+    uint64_t lost = g->last_seq - r->seq + 1;
+    psc_log_error("spool %s: segment %08" PRIx32 " is damaged, %" PRIu64
+                  " batches are lost",
+                  s->dir, g->number, lost);
+    s->dropped += lost;
+    s->state_dirty = true;
+    g->last_seq = r->seq - 1;
+    if (g == &s->segments[s->n_segments - 1]) {
+        spool_seal(s);
+        s->need_roll = true;
+    }
+    spool_reader_close(r, s);
+}
+
+int spool_read(struct spool *s, struct spool_reader *r,
+               struct spool_record *record)
+{
+    for (;;) {
+        struct spool_segment *g = find_segment(s, r);
+        if (g == NULL) {
+            return read_memory(s, r, record);
+        }
+        if (r->seq < g->first_seq) {
+            r->seq = g->first_seq;
+        }
+        int rc = PSC_OK;
+        if (r->fd < 0 || r->number != g->number) {
+            struct spool_header header;
+            rc = spool_reader_open(r, s, g->number, &header);
+        }
+        r->limit = g->bytes; /* behind it there may be a torn record */
+        while (rc == PSC_OK) {
+            rc = spool_reader_record(r, s, record);
+            if (rc == PSC_OK && record->seq >= r->seq) {
+                r->seq = record->seq + 1;
+                return PSC_OK;
+            }
+        }
+        if (rc == PSC_NOMEM || rc == PSC_IO) {
+            spool_reader_close(r, s);
+            return rc;
+        }
+        drop_rest(s, r, g);
+    }
+}
+
+/* Seq of the last keyframe in memory at or before @seq, or 0. */
+static uint64_t keyframe_in_memory(const struct spool *s, uint64_t seq,
+                                   bool *found)
+{
+    uint64_t keyframe = 0;
+    size_t at = 0;
+    *found = false;
+    while (at < s->memory.len) {
+        struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
+        struct spool_record record;
+        size_t size;
+        if (spool_record_decode(rest, &record, &size) != PSC_OK ||
+            record.seq > seq) {
+            break;
+        }
+        if ((record.flags & SPOOL_KEYFRAME) != 0) {
+            keyframe = record.seq;
+        }
+        *found = record.seq == seq;
+        at += size;
+    }
+    return keyframe;
+}
+
+uint64_t spool_keyframe_before(const struct spool *s,
+                               const uint8_t stream[SPOOL_STREAM_BYTES],
+                               uint64_t seq)
+{
+    bool found = false;
+    if (same_stream(stream, s->stream)) {
+        uint64_t keyframe = keyframe_in_memory(s, seq, &found);
+        if (found && keyframe > 0) {
+            return keyframe;
+        }
+    }
+    /* Memory without a keyframe continues the last segment. */
+    for (uint32_t i = s->n_segments; i > 0; i--) {
+        const struct spool_segment *g = &s->segments[i - 1];
+        if (same_stream(g->stream, stream) && g->first_seq <= seq &&
+            (seq <= g->last_seq || (found && i == s->n_segments))) {
+            return g->first_seq;
+        }
+    }
+    return 0;
+}
