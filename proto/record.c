@@ -153,10 +153,10 @@ bool record_next_driver(struct record_reader *r, struct driver_record *out)
     out->size_bytes = psc_read_varint(&in);
     int64_t matches = psc_read_svarint(&in);
     out->loaded_matches_file = (int8_t)matches;
-    return finish(r, &in,
-                  matches >= -1 && matches <= 1 &&
-                      (out->sha256.len == 0 ||
-                       out->sha256.len == SHA256_BYTES));
+    return finish(
+        r, &in,
+        matches >= -1 && matches <= 1 &&
+            (out->sha256.len == 0 || out->sha256.len == SHA256_BYTES));
 }
 
 bool record_next_event(struct record_reader *r, struct event_record *out)

@@ -22,14 +22,14 @@ struct driver_record {
 };
 
 struct event_record {
-    uint64_t position;          /* in the source's own order within a boot (a
-                                   kernel log sequence number + 1); 0: none.
-                                   The collector stores each one once. */
-    int64_t at_us;              /* wall clock of the agent */
-    struct psc_bytes source;    /* "kernel", "Srv" … */
-    struct psc_bytes event_id;  /* "2019", "page_allocation_failure" … */
+    uint64_t position;         /* in the source's own order within a boot (a
+                                  kernel log sequence number + 1); 0: none.
+                                  The collector stores each one once. */
+    int64_t at_us;             /* wall clock of the agent */
+    struct psc_bytes source;   /* "kernel", "Srv" … */
+    struct psc_bytes event_id; /* "2019", "page_allocation_failure" … */
     struct psc_bytes message;
-    struct psc_bytes details;   /* a JSON object, or empty */
+    struct psc_bytes details; /* a JSON object, or empty */
 };
 
 enum source_state {
