@@ -47,6 +47,12 @@ uint64_t spool_bytes(const struct spool *s)
     return s->bytes + s->memory.len;
 }
 
+void spool_consume_memory(struct spool *s, size_t n)
+{
+    psc_buf_consume(&s->memory, n);
+    s->memory_base += n;
+}
+
 /* --- segments --- */
 
 struct spool_segment *spool_add_segment(struct spool *s)
@@ -157,8 +163,8 @@ static int roll(struct spool *s, uint64_t first_seq, int64_t wall_us)
         spool_set_trouble(s, fd, "cannot make a segment");
         return PSC_IO;
     }
-    struct spool_header header = {.first_seq = first_seq,
-                                  .created_us = wall_us};
+    struct spool_header header = {
+        .first_seq = first_seq, .created_us = wall_us, .dropped = s->dropped};
     memcpy(header.stream, s->stream, sizeof(header.stream));
     uint8_t bytes[SPOOL_HEADER_BYTES];
     spool_header_encode(&header, bytes);
@@ -276,7 +282,7 @@ static void drop_memory_group(struct spool *s)
         n++;
     }
     count_dropped(s, count_unacked(s, s->stream, first, last));
-    psc_buf_consume(&s->memory, at);
+    spool_consume_memory(s, at);
     s->n_memory -= n;
     if (s->n_memory == 0) {
         s->need_roll = true;
@@ -297,7 +303,7 @@ static int append_memory(struct spool *s, const struct spool_record *record)
     }
     int rc = psc_buf_reserve(&s->memory, size);
     if (rc != PSC_OK) {
-        psc_buf_reset(&s->memory); /* sticky; what was in it is lost */
+        s->memory.error = PSC_OK; /* what is in it is whole */
         return rc;
     }
     uint8_t head[SPOOL_RECORD_BYTES];
@@ -337,7 +343,7 @@ void spool_flush_memory(struct spool *s)
     while (s->n_memory > 0 && s->trouble == 0) {
         size_t at;
         write_memory(s, &at);
-        psc_buf_consume(&s->memory, at);
+        spool_consume_memory(s, at);
         if (s->n_memory > 0 && s->trouble == 0) {
             /* The segment it continues is gone. */
             drop_memory_group(s);
@@ -405,7 +411,7 @@ void spool_sync(struct spool *s, int64_t mono_us)
         }
     }
     if (s->state_dirty) {
-        spool_save_state(s, false);
+        spool_save_state(s);
     }
 }
 
@@ -460,7 +466,7 @@ static void ack_memory(struct spool *s)
         n++;
     }
     if (group_at > 0) {
-        psc_buf_consume(&s->memory, group_at);
+        spool_consume_memory(s, group_at);
         s->n_memory -= n_group;
     }
 }

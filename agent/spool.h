@@ -3,15 +3,17 @@
  *
  * On disk it is a folder of append-only segment files (spool_format.h), each
  * of one stream and starting with keyframes of both tables; a new one begins
- * at SPOOL_SEGMENT_BYTES, at each wall-clock hour, at each start and after a
- * gap. Beside them lies "state": the count of dropped batches, what is known
- * to be acknowledged, and whether the last agent stopped in order.
+ * at segment_bytes, at each wall-clock hour, at each start and after a gap.
+ * Beside them lies "state": the count of dropped batches and what is known to
+ * be acknowledged.
+ *
+ * Every start begins a new stream; what older ones left behind is delivered
+ * first, under their own. So a seq that was lost with a torn tail is never
+ * given to another batch.
  *
  * Durability: an append is one write(); kill -9 loses nothing. fdatasync runs
  * when a segment is full and whenever spool_sync() is called, so a power
- * failure loses at most what came since. A spool that was not closed in order
- * starts a new stream (its segments are delivered first, under their own
- * stream), so a seq that was lost is never given to another batch.
+ * failure loses at most what came since.
  *
  * Bounds: over max_bytes the oldest whole segment goes first and what was not
  * acknowledged in it is counted in `dropped`, which survives restarts. Torn
@@ -70,6 +72,7 @@ struct spool {
     int64_t hour;                       /* wall-clock hour of the last roll */
 
     struct psc_buf memory;    /* records that follow the last segment */
+    uint64_t memory_base;     /* bytes that ever left its front */
     uint32_t n_memory;        /* how many */
     size_t memory_since_roll; /* bytes since its last keyframe */
     bool need_roll;           /* the next batch must begin with keyframes */
@@ -83,12 +86,12 @@ struct spool {
     bool state_dirty; /* the state file is behind */
 };
 
-/* Open the spool in @o->dir. A disk that does not work is no error; another
- * agent's lock is PSC_REFUSED; PSC_NOMEM. */
+/* Open the spool in @o->dir with a new stream. A disk that does not work is no
+ * error; another agent's lock is PSC_REFUSED; PSC_NOMEM. */
 PSC_MUST_CHECK int spool_open(struct spool *s, const struct spool_options *o,
                               struct psc_error *err);
 
-/* Make all durable and mark the end as orderly. */
+/* Make all durable and release the lock. */
 void spool_close(struct spool *s);
 
 /* --- appending --- */
@@ -143,22 +146,17 @@ uint64_t spool_acked(const struct spool *s,
 /* Bytes on disk and in memory. */
 uint64_t spool_bytes(const struct spool *s);
 
-/* Seq of the newest keyframe batch at or before @seq of @stream that is known
- * to start a segment, or 0 if @seq is not in the spool. */
-uint64_t spool_keyframe_before(const struct spool *s,
-                               const uint8_t stream[SPOOL_STREAM_BYTES],
-                               uint64_t seq);
-
 /* --- reading, in order and in bounded chunks --- */
 
 struct spool_reader {
     uint8_t stream[SPOOL_STREAM_BYTES];
-    uint64_t seq;    /* the next one wanted */
-    uint32_t number; /* segment that fd is of */
-    int fd;          /* -1: none open */
-    uint64_t at;     /* offset in the file of buf's first byte */
-    uint64_t limit;  /* bytes of the file that are known to be whole */
-    size_t used;     /* bytes of buf already read */
+    uint64_t seq;       /* the next one wanted */
+    uint32_t number;    /* segment that fd is of */
+    int fd;             /* -1: none open */
+    uint64_t at;        /* offset in the file of buf's first byte */
+    uint64_t memory_at; /* likewise in memory, as memory_base counts */
+    uint64_t limit;     /* bytes of the file that are known to be whole */
+    size_t used;        /* bytes of buf already read */
     struct psc_buf buf;
 };
 
@@ -168,6 +166,14 @@ void spool_reader_fini(struct spool_reader *r, struct spool *s);
 /* Continue with @seq of @stream, or the first one after it that there is. */
 void spool_reader_seek(struct spool_reader *r, struct spool *s,
                        const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq);
+
+/* Continue where a peer must begin that knows no table: with the newest
+ * keyframe at or before @seq, or with the first batch after @seq if @seq is
+ * not there. Returns as spool_read() does; PSC_MISSING if nothing from @seq
+ * on is there. */
+PSC_MUST_CHECK int spool_reader_start(struct spool_reader *r, struct spool *s,
+                                      const uint8_t stream[SPOOL_STREAM_BYTES],
+                                      uint64_t seq);
 
 /* The next record; its payload is valid until the next call on @r. Returns
  * PSC_MISSING if there is none now, PSC_NOMEM, or PSC_IO (try again later).

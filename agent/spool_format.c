@@ -7,7 +7,7 @@
 
 enum {
     SPOOL_VERSION = 1,
-    HEADER_CRC_AT = 48,
+    HEADER_CRC_AT = 56,
     RECORD_CRC_AT = 4,
     RECORD_SEQ_AT = 8,
 };
@@ -50,6 +50,7 @@ void spool_header_encode(const struct spool_header *header,
     memcpy(out + 16, header->stream, SPOOL_STREAM_BYTES);
     put64(out + 32, header->first_seq);
     put64(out + 40, (uint64_t)header->created_us);
+    put64(out + 48, header->dropped);
     put32(out + HEADER_CRC_AT, psc_crc32c(0, out, HEADER_CRC_AT));
 }
 
@@ -66,6 +67,7 @@ int spool_header_decode(const uint8_t in[SPOOL_HEADER_BYTES],
     memcpy(header->stream, in + 16, SPOOL_STREAM_BYTES);
     header->first_seq = get64(in + 32);
     header->created_us = (int64_t)get64(in + 40);
+    header->dropped = get64(in + 48);
     return header->first_seq == 0 ? PSC_FORMAT : PSC_OK;
 }
 

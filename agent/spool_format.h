@@ -3,7 +3,8 @@
  * A segment is a header and records, all numbers little-endian:
  *
  *   header  magic "PSCSPOOL" | version u32 | 0 u32 | stream 16 bytes
- *           | first seq u64 | created (wall clock, us) i64 | CRC32C u32 | 0 u32
+ *           | first seq u64 | created (wall clock, us) i64 | dropped u64
+ *           | CRC32C u32 | 0 u32
  *   record  payload length u32 | CRC32C u32 | seq u64 | flags u32 | payload
  *
  * The CRC of a header covers what stands before it; that of a record its
@@ -18,7 +19,7 @@
 #include "common/error.h"
 
 #define SPOOL_STREAM_BYTES      16
-#define SPOOL_HEADER_BYTES      56
+#define SPOOL_HEADER_BYTES      64
 #define SPOOL_RECORD_BYTES      20 /* in front of each payload */
 #define SPOOL_PAYLOAD_MAX_BYTES (1024u * 1024u)
 
@@ -31,6 +32,7 @@ struct spool_header {
     uint8_t stream[SPOOL_STREAM_BYTES];
     uint64_t first_seq;
     int64_t created_us; /* wall clock */
+    uint64_t dropped;   /* batches dropped ever, when it was made */
 };
 
 struct spool_record {

@@ -1,10 +1,9 @@
 /* Starting and stopping the spool.
  *
  * Happy path: lock the folder, read the state file, scan every segment (cut
- * torn tails and unfinished keyframes), continue the last stream if the last
- * agent stopped in order, otherwise start a new one. What can fail: another
- * agent holds the lock (PSC_REFUSED), memory. A disk that does not work is
- * reported by spool_trouble() instead. */
+ * torn tails and unfinished keyframes), begin a new stream. What can fail:
+ * another agent holds the lock (PSC_REFUSED), memory. A disk that does not work
+ * is reported by spool_trouble() instead. */
 #include "agent/spool_private.h"
 
 #include <inttypes.h>
@@ -17,22 +16,13 @@
 
 enum { STATE_MAX_BYTES = 512 };
 
-struct state {
-    unsigned clean;
-    uint64_t dropped;
-    uint64_t last_seq;
-    uint64_t acked;
-    uint8_t acked_stream[SPOOL_STREAM_BYTES];
-};
-
 static void state_path(const struct spool *s, char out[SPOOL_PATH_BYTES])
 {
     (void)snprintf(out, SPOOL_PATH_BYTES, "%s/state", s->dir);
 }
 
-static void load_state(const struct spool *s, struct state *state)
+static void load_state(struct spool *s)
 {
-    memset(state, 0, sizeof(*state));
     char path[SPOOL_PATH_BYTES];
     state_path(s, path);
     struct psc_buf text;
@@ -41,29 +31,30 @@ static void load_state(const struct spool *s, struct state *state)
     if (psc_file_read(path, &text, &err) == PSC_OK) {
         psc_buf_u8(&text, '\0');
         char hex[2 * SPOOL_STREAM_BYTES + 1] = "";
+        uint64_t dropped = 0;
+        uint64_t acked = 0;
         int n = psc_buf_error(&text) != PSC_OK
                     ? 0
                     : sscanf((const char *)text.data,
-                             "poolscope-spool 1\nclean %1u\ndropped %" SCNu64
-                             "\nlast %" SCNu64 "\nacked %" SCNu64
-                             "\nstream %32[0-9a-f]\n",
-                             &state->clean, &state->dropped, &state->last_seq,
-                             &state->acked, hex);
-        if (n != 5 || strlen(hex) != sizeof(hex) - 1) {
+                             "poolscope-spool 1\ndropped %" SCNu64
+                             "\nacked %" SCNu64 "\nstream %32[0-9a-f]\n",
+                             &dropped, &acked, hex);
+        if (n == 3 && strlen(hex) == sizeof(hex) - 1) {
+            s->dropped = dropped;
+            s->acked = acked;
+        } else {
             psc_log_warn("spool %s: its state file is damaged", s->dir);
-            state->clean = 0;
-            state->acked = 0;
         }
-        for (unsigned i = 0; n == 5 && i < SPOOL_STREAM_BYTES; i++) {
+        for (unsigned i = 0; n == 3 && i < SPOOL_STREAM_BYTES; i++) {
             unsigned byte = 0;
             (void)sscanf(hex + (size_t)2 * i, "%2x", &byte);
-            state->acked_stream[i] = (uint8_t)byte;
+            s->acked_stream[i] = (uint8_t)byte;
         }
     }
     psc_buf_fini(&text);
 }
 
-void spool_save_state(struct spool *s, bool clean)
+void spool_save_state(struct spool *s)
 {
     char hex[2 * SPOOL_STREAM_BYTES + 1];
     for (unsigned i = 0; i < SPOOL_STREAM_BYTES; i++) {
@@ -71,9 +62,9 @@ void spool_save_state(struct spool *s, bool clean)
     }
     char text[STATE_MAX_BYTES];
     int n = snprintf(text, sizeof(text),
-                     "poolscope-spool 1\nclean %d\ndropped %" PRIu64
-                     "\nlast %" PRIu64 "\nacked %" PRIu64 "\nstream %s\n",
-                     clean ? 1 : 0, s->dropped, s->last_seq, s->acked, hex);
+                     "poolscope-spool 1\ndropped %" PRIu64 "\nacked %" PRIu64
+                     "\nstream %s\n",
+                     s->dropped, s->acked, hex);
     char path[SPOOL_PATH_BYTES];
     state_path(s, path);
     struct psc_bytes bytes = {(const uint8_t *)text, (size_t)n};
@@ -121,7 +112,7 @@ static int list_segments(struct spool *s, uint32_t **numbers, uint32_t *count)
 }
 
 /* Find the end of the good records of the open segment; an unfinished
- * keyframe at the end does not count. Returns whether nothing was cut. */
+ * keyframe at the end does not count. Returns whether that is the file's. */
 static bool scan_records(struct spool *s, struct spool_reader *r,
                          struct spool_segment *g)
 {
@@ -160,11 +151,10 @@ static void cut_segment(struct spool *s, const struct spool_segment *g)
 
 /* Take up segment @number. Returns PSC_OK also if it is unusable. */
 static int scan_segment(struct spool *s, struct spool_reader *r,
-                        uint32_t number, bool *intact)
+                        uint32_t number)
 {
     struct spool_header header;
     int rc = spool_reader_open(r, s, number, &header);
-    *intact = false;
     if (rc == PSC_NOMEM) {
         return rc;
     }
@@ -186,8 +176,8 @@ static int scan_segment(struct spool *s, struct spool_reader *r,
     g->first_seq = header.first_seq;
     g->last_seq = header.first_seq - 1;
     g->bytes = SPOOL_HEADER_BYTES;
-    *intact = scan_records(s, r, g);
-    if (!*intact) {
+    s->dropped = header.dropped > s->dropped ? header.dropped : s->dropped;
+    if (!scan_records(s, r, g)) {
         cut_segment(s, g);
     }
     if (g->last_seq < g->first_seq) {
@@ -199,17 +189,16 @@ static int scan_segment(struct spool *s, struct spool_reader *r,
     return PSC_OK;
 }
 
-static int scan(struct spool *s, bool *intact)
+static int scan(struct spool *s)
 {
     uint32_t *numbers;
     uint32_t count;
     int rc = list_segments(s, &numbers, &count);
     struct spool_reader reader;
     spool_reader_init(&reader);
-    *intact = false;
     for (uint32_t i = 0; rc == PSC_OK && i < count; i++) {
         s->next_number = numbers[i] + 1;
-        rc = scan_segment(s, &reader, numbers[i], intact);
+        rc = scan_segment(s, &reader, numbers[i]);
     }
     spool_reader_fini(&reader, s);
     free(numbers);
@@ -225,7 +214,7 @@ void spool_new_stream(struct spool *s)
         uint64_t acked = spool_acked(s, s->stream);
         uint64_t pending = s->last_seq > acked ? s->last_seq - acked : 0;
         s->dropped += pending < s->n_memory ? pending : s->n_memory;
-        psc_buf_reset(&s->memory);
+        spool_consume_memory(s, s->memory.len);
         s->n_memory = 0;
         s->memory_since_roll = 0;
     }
@@ -275,33 +264,13 @@ int spool_open(struct spool *s, const struct spool_options *o,
     if (rc != PSC_OK) {
         return rc;
     }
-    struct state state;
-    load_state(s, &state);
-    s->dropped = state.dropped;
-    s->acked = state.acked;
-    memcpy(s->acked_stream, state.acked_stream, sizeof(s->acked_stream));
-    bool intact;
-    rc = scan(s, &intact);
+    load_state(s);
+    rc = scan(s);
     if (rc != PSC_OK) {
         spool_close(s);
         return psc_error_set(err, rc, "spool %s: %s", s->dir, psc_strerror(rc));
     }
-    const struct spool_segment *last =
-        s->n_segments == 0 ? NULL : &s->segments[s->n_segments - 1];
-    bool resume = state.clean == 1 && intact && last != NULL &&
-                  last->last_seq == state.last_seq;
-    if (resume) {
-        memcpy(s->stream, last->stream, sizeof(s->stream));
-        s->last_seq = last->last_seq;
-    } else {
-        spool_new_stream(s);
-    }
-    s->need_roll = true;
-    spool_save_state(s, false);
-    if (s->state_dirty && resume) {
-        /* The old mark of an orderly end stays; a seq must not be reused. */
-        spool_new_stream(s);
-    }
+    spool_new_stream(s);
     return PSC_OK;
 }
 
@@ -310,14 +279,9 @@ void spool_close(struct spool *s)
     if (s->n_memory > 0) {
         spool_flush_memory(s);
     }
-    bool clean = s->n_memory == 0 && s->trouble == 0;
-    if (s->fd >= 0 && s->unsynced) {
-        clean = s->o.fs->sync(s->o.fs_user, s->fd) == 0 && clean;
-        s->unsynced = false;
-    }
     spool_seal(s);
-    if (s->dir[0] != '\0' && s->lock >= 0) {
-        spool_save_state(s, clean);
+    if (s->state_dirty && s->lock >= 0) {
+        spool_save_state(s);
     }
     if (s->lock >= 0) {
         platform_unlock(s->lock);

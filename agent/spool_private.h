@@ -20,11 +20,14 @@ void spool_drop_segment(struct spool *s, uint32_t i);
 /* Close the file that is appended to. */
 void spool_seal(struct spool *s);
 
+/* Drop the first @n bytes of memory. */
+void spool_consume_memory(struct spool *s, size_t n);
+
 /* Write records from memory to the disk as far as that works. */
 void spool_flush_memory(struct spool *s);
 
 /* Write the state file if it is behind. */
-void spool_save_state(struct spool *s, bool clean);
+void spool_save_state(struct spool *s);
 
 /* Note that the disk failed with @status while doing @what. */
 void spool_set_trouble(struct spool *s, int status, const char *what);

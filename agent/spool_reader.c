@@ -55,6 +55,7 @@ void spool_reader_seek(struct spool_reader *r, struct spool *s,
 {
     if (!same_stream(r->stream, stream) || seq < r->seq) {
         spool_reader_close(r, s);
+        r->memory_at = 0;
     }
     memcpy(r->stream, stream, SPOOL_STREAM_BYTES);
     r->seq = seq;
@@ -162,18 +163,22 @@ static int read_memory(const struct spool *s, struct spool_reader *r,
     if (!same_stream(s->stream, r->stream)) {
         return PSC_MISSING;
     }
-    size_t at = 0;
+    if (r->memory_at < s->memory_base) {
+        r->memory_at = s->memory_base;
+    }
+    size_t at = (size_t)(r->memory_at - s->memory_base);
     while (at < s->memory.len) {
         struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
         size_t size;
         if (spool_record_decode(rest, record, &size) != PSC_OK) {
             break;
         }
+        at += size;
+        r->memory_at = s->memory_base + at;
         if (record->seq >= r->seq) {
             r->seq = record->seq + 1;
             return PSC_OK;
         }
-        at += size;
     }
     return PSC_MISSING;
 }
@@ -228,48 +233,35 @@ int spool_read(struct spool *s, struct spool_reader *r,
     }
 }
 
-/* Seq of the last keyframe in memory at or before @seq, or 0. */
-static uint64_t keyframe_in_memory(const struct spool *s, uint64_t seq,
-                                   bool *found)
+int spool_reader_start(struct spool_reader *r, struct spool *s,
+                       const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq)
 {
-    uint64_t keyframe = 0;
-    size_t at = 0;
-    *found = false;
-    while (at < s->memory.len) {
-        struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
-        struct spool_record record;
-        size_t size;
-        if (spool_record_decode(rest, &record, &size) != PSC_OK ||
-            record.seq > seq) {
-            break;
+    /* From the first record of the segment that has @seq (memory without a
+     * keyframe continues the last one), or of the next, look for the newest
+     * keyframe. */
+    uint64_t keyframe = seq;
+    uint64_t from = seq;
+    for (uint32_t i = 0; i < s->n_segments; i++) {
+        const struct spool_segment *g = &s->segments[i];
+        if (same_stream(g->stream, stream) && g->first_seq <= seq) {
+            from = g->first_seq;
         }
-        if ((record.flags & SPOOL_KEYFRAME) != 0) {
+    }
+    if (same_stream(s->stream, stream) && s->n_memory > 0) {
+        from = s->n_segments == 0 ? 1 : from;
+    }
+    spool_reader_seek(r, s, stream, from);
+    struct spool_record record;
+    int rc;
+    do {
+        rc = spool_read(s, r, &record);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+        if ((record.flags & SPOOL_KEYFRAME) != 0 || record.seq > seq) {
             keyframe = record.seq;
         }
-        *found = record.seq == seq;
-        at += size;
-    }
-    return keyframe;
-}
-
-uint64_t spool_keyframe_before(const struct spool *s,
-                               const uint8_t stream[SPOOL_STREAM_BYTES],
-                               uint64_t seq)
-{
-    bool found = false;
-    if (same_stream(stream, s->stream)) {
-        uint64_t keyframe = keyframe_in_memory(s, seq, &found);
-        if (found && keyframe > 0) {
-            return keyframe;
-        }
-    }
-    /* Memory without a keyframe continues the last segment. */
-    for (uint32_t i = s->n_segments; i > 0; i--) {
-        const struct spool_segment *g = &s->segments[i - 1];
-        if (same_stream(g->stream, stream) && g->first_seq <= seq &&
-            (seq <= g->last_seq || (found && i == s->n_segments))) {
-            return g->first_seq;
-        }
-    }
-    return 0;
+    } while (record.seq < seq);
+    spool_reader_seek(r, s, stream, keyframe);
+    return PSC_OK;
 }
