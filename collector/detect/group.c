@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define FOLLOW_SHARE 0.01 /* of the pivot's slope: a follower's least */
-#define LEAD_SHARE   0.05 /* a leader's least */
+#define LEAD_SHARE   0.05 /* of the fastest: a leader's least */
 #define CACHE_SHARE  8.0  /* reclaimable over the rest: a cache that fills */
 
 static bool moves_slowly(const struct series *s)
@@ -104,25 +104,36 @@ static void insert(const struct detect_host *h, const struct suspect *list,
     g->member[at] = member;
 }
 
-/* Bring the best leader to the front: the fastest that is not generic and no
- * trifle beside the pivot, or else the pivot itself. */
+/* Bring the leader to the front: the fastest that is neither reclaimable nor
+ * generic and no trifle in the group, or else the pivot. Every member grows
+ * with the pivot, which passes every test; the leader need not. */
 static void put_leader_first(const struct detect_host *h,
                              const struct suspect *list, struct group *g)
 {
-    double least = LEAD_SHARE * list[g->member[0]].slope;
+    uint32_t best = 0; /* place in the group; the pivot's */
+    double most = 0;   /* slope of what cannot be reclaimed */
+    double lead = 0;   /* and is not generic either */
 
     for (uint32_t i = 0; i < g->n; i++) {
         const struct suspect *s = &list[g->member[i]];
-        bool generic = (h->series[s->series].flags & SERIES_GENERIC) != 0;
-        if (s->leads && !generic && s->slope >= least) {
-            uint32_t leader = g->member[i];
-            for (uint32_t j = i; j > 0; j--) {
-                g->member[j] = g->member[j - 1];
-            }
-            g->member[0] = leader;
-            return;
+        uint8_t flags = h->series[s->series].flags;
+        if ((flags & SERIES_RECLAIMABLE) != 0) {
+            continue;
+        }
+        most = fmax(most, s->slope);
+        if ((flags & SERIES_GENERIC) == 0 && s->slope > lead) {
+            best = i;
+            lead = s->slope;
         }
     }
+    if (lead < LEAD_SHARE * most) {
+        return;
+    }
+    uint32_t leader = g->member[best];
+    for (uint32_t i = best; i > 0; i--) {
+        g->member[i] = g->member[i - 1];
+    }
+    g->member[0] = leader;
 }
 
 void group_gather(const struct detect_host *h, const struct scale *scale,
