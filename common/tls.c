@@ -252,8 +252,8 @@ static int explain_alert(const struct psc_tls *tls, int alert,
     }
 }
 
-/* Turn the failure of an SSL call into a code and a message. */
-static int explain(const struct psc_tls *tls, struct psc_error *err)
+/* Turn the failure in OpenSSL's queue into a code and a message. */
+static int explain_queue(const struct psc_tls *tls, struct psc_error *err)
 {
     if (psc_buf_error(&tls->out) != PSC_OK) {
         return psc_error_set(err, psc_buf_error(&tls->out),
@@ -289,6 +289,15 @@ static int explain(const struct psc_tls *tls, struct psc_error *err)
     const char *text = ERR_reason_error_string(error);
     return psc_error_set(err, PSC_TLS, "TLS: %s",
                          text != NULL ? text : "failed for no stated reason");
+}
+
+/* Explain the failure of an SSL call; the queue is empty afterwards, so that
+ * no other connection takes its blame. */
+static int explain(const struct psc_tls *tls, struct psc_error *err)
+{
+    int rc = explain_queue(tls, err);
+    ERR_clear_error();
+    return rc;
 }
 
 /* What an SSL call that returned @ret means: 0 when more input is needed. */
