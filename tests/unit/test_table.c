@@ -1,0 +1,1068 @@
+/* The snapshot codec: what an encoder packs, a decoder shows, at every tick
+ * and whatever happened; and no bytes from a peer break a decoder. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/table.h"
+#include "proto/wire.h"
+#include "tests/lib/fault.h"
+
+enum {
+    BUDGET = 1 << 20,
+    MAX_ENTRIES = 512,
+    KEY_BYTES = MAX_ENTRIES * TABLE_KEY_MAX_BYTES,
+};
+#define SLAB (TAG_OUTSTANDING | TAG_BYTES)
+#define POOL (TAG_ALLOCS | TAG_FREES | TAG_OUTSTANDING | TAG_BYTES)
+
+/* An agent's table and the collector's one of it. */
+struct pair {
+    struct table from, to;
+    struct table_writer w;
+    struct columns last;
+};
+
+static void start(struct pair *p, uint32_t columns)
+{
+    table_init(&p->from, columns, MAX_ENTRIES, KEY_BYTES, true);
+    table_init(&p->to, columns, MAX_ENTRIES, KEY_BYTES, false);
+    table_writer_init(&p->w, BUDGET);
+}
+
+static void stop(struct pair *p)
+{
+    table_fini(&p->from);
+    table_fini(&p->to);
+    table_writer_fini(&p->w);
+}
+
+static void put(struct pair *p, const char *key, uint8_t flags, int64_t a,
+                int64_t b, int64_t c, int64_t d)
+{
+    int64_t values[TABLE_COLUMNS_MAX] = {a, b, c, d};
+    assert_int_equal(table_put(&p->from, 0, key, strlen(key), flags, values),
+                     PSC_OK);
+}
+
+static void put_slab(struct pair *p, const char *key, int64_t outstanding,
+                     int64_t bytes)
+{
+    put(p, key, SLAB, 0, 0, outstanding, bytes);
+}
+
+static size_t packed_bytes(const struct columns *c)
+{
+    return c->names.len + c->gaps.len + c->gone.len + c->values.len;
+}
+
+/* Both sides have the same dictionary, flags, liveness and values. */
+static void assert_same(const struct table *a, const struct table *b)
+{
+    assert_int_equal(a->names.count, b->names.count);
+    assert_int_equal(a->n_live, b->n_live);
+    uint32_t n_live = 0;
+    for (uint32_t i = 0; i < a->names.count; i++) {
+        struct psc_bytes x = psc_map_key(&a->names, i);
+        struct psc_bytes y = psc_map_key(&b->names, i);
+        assert_int_equal(x.len, y.len);
+        assert_memory_equal(x.data, y.data, x.len);
+        assert_int_equal(a->entries[i].live, b->entries[i].live);
+        assert_int_equal(a->entries[i].flags, b->entries[i].flags);
+        assert_memory_equal(table_values(a, i), table_values(b, i),
+                            a->columns * sizeof(int64_t));
+        n_live += a->entries[i].live;
+    }
+    assert_int_equal(n_live, b->n_live);
+}
+
+/* Encode all parts and apply them. Returns the number of parts, or minus the
+ * encoder's error. */
+static int send(struct pair *p, bool keyframe, size_t budget)
+{
+    struct psc_error err = {.code = 0};
+    uint32_t next = 0;
+    int parts = 0;
+    do {
+        int rc =
+            table_encode(&p->from, keyframe, 7, budget, &next, &p->w, &p->last);
+        if (rc != PSC_OK) {
+            return -rc;
+        }
+        assert_true(packed_bytes(&p->last) <= budget);
+        assert_int_equal(p->last.keyframe, keyframe);
+        assert_int_equal(p->last.base_seq, keyframe ? 0 : 7);
+        rc = table_apply(&p->to, &p->last, parts == 0, &err);
+        if (rc != PSC_OK) {
+            print_error("%s\n", err.msg);
+        }
+        assert_int_equal(rc, PSC_OK);
+        parts++;
+    } while (next != 0);
+    assert_same(&p->from, &p->to);
+    return parts;
+}
+
+static void send_delta(struct pair *p)
+{
+    assert_int_equal(send(p, false, BUDGET), 1);
+}
+
+static void send_keyframe(struct pair *p)
+{
+    assert_int_equal(send(p, true, BUDGET), 1);
+}
+
+/* Tick @tick of a host with @n slab caches of which every @step-th moves. */
+static void tick_slab(struct pair *p, int n, int step, int tick)
+{
+    table_begin(&p->from);
+    for (int i = 0; i < n; i++) {
+        char key[32];
+        (void)snprintf(key, sizeof(key), "%ccache-%d", POOL_SLAB, i * 37);
+        int64_t moved = i % step == 0 ? tick : 0;
+        put_slab(p, key, 1000 + i + moved * (i % 7 - 3),
+                 (64 + i) * 4096LL + moved * (i % 3) * 8192);
+    }
+}
+
+static void a_delta_says_only_what_changed(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    tick_slab(&p, 300, 30, 0);
+    send_keyframe(&p);
+    assert_int_equal(p.to.n_changed, 300);
+    tick_slab(&p, 300, 30, 1);
+    send_delta(&p);
+    assert_int_equal(p.to.n_changed, 9); /* one of ten moved by 0 and 0 */
+    assert_int_equal(p.to.n_gone, 0);
+    assert_int_equal(p.last.names.len, 0);
+    assert_true(packed_bytes(&p.last) < 40);
+    tick_slab(&p, 300, 30, 1);
+    send_delta(&p);
+    assert_int_equal(p.to.n_changed, 0);
+    assert_int_equal(packed_bytes(&p.last), 0);
+    stop(&p);
+}
+
+static void a_frame_of_ten_changed_tags_is_under_100_bytes(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    tick_slab(&p, 300, 27, 0);
+    send_keyframe(&p);
+    tick_slab(&p, 300, 27, 3);
+    send_delta(&p);
+    assert_int_equal(p.to.n_changed, 10);
+    struct wire_message m = {.type = WIRE_BATCH};
+    m.batch = (struct wire_batch){.seq = 4711,
+                                  .wall_us = 1767225600000000,
+                                  .boottime_us = 864000000000,
+                                  .boot_id = {1, 2, 3},
+                                  .has_tags = true,
+                                  .tags = p.last};
+    struct psc_buf out;
+    psc_buf_init(&out, BUDGET);
+    wire_encode(&m, &out);
+    assert_int_equal(psc_buf_error(&out), PSC_OK);
+    print_message("ten changed tags: %zu bytes packed, frame %zu\n",
+                  packed_bytes(&p.last), out.len);
+    assert_true(out.len < 100);
+    psc_buf_fini(&out);
+    stop(&p);
+}
+
+static void a_steady_tick_allocates_nothing(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    tick_slab(&p, 300, 3, 0);
+    send_keyframe(&p);
+    tick_slab(&p, 300, 3, 1);
+    send_delta(&p);
+    fault_fail_at(0);
+    for (int tick = 2; tick < 100; tick++) {
+        tick_slab(&p, 300, 3, tick);
+        send_delta(&p);
+    }
+    /* Nor does a keyframe when nothing has vanished. */
+    tick_slab(&p, 300, 3, 100);
+    send_keyframe(&p);
+    assert_int_equal(fault_allocations(), 0);
+    stop(&p);
+}
+
+static void differences_of_any_integers_round_trip(void **state)
+{
+    (void)state;
+    static const int64_t values[] = {
+        0,
+        1,
+        -1,
+        63,
+        64,
+        -64,
+        -65,
+        4095,
+        4096,
+        -4096,
+        12345678,
+        INT64_MAX,
+        INT64_MIN,
+        INT64_MAX,
+        -2,
+        INT64_MIN,
+        INT64_MIN,
+        1LL << 62,
+        -(1LL << 62),
+        0,
+        INT64_MIN + 1,
+        4096LL << 50,
+        -(4096LL << 50),
+        0x7fffffffffff0000,
+    };
+    enum { N = sizeof(values) / sizeof(values[0]) };
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    for (unsigned i = 0; i < N; i++) {
+        for (unsigned j = 0; j < N; j++) {
+            table_begin(&p.from);
+            put(&p, "a", TAG_ALLOCS | TAG_FREES | TAG_BYTES, values[i],
+                values[j], 0, values[i]);
+            put(&p, "b", POOL, values[j], values[i], 99, values[j]);
+            put(&p, "c", SLAB, 0, 0, values[i], values[(i + j) % N]);
+            assert_int_equal(send(&p, i + j == 0, BUDGET), 1);
+        }
+    }
+    stop(&p);
+}
+
+static int64_t bits_of(double x)
+{
+    int64_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return bits;
+}
+
+static void reals_round_trip_and_stay_short(void **state)
+{
+    (void)state;
+    static const double values[] = {
+        0.0,      -0.0, 1.0,    0.5,           12.25,     1e300, -1e-300,
+        INFINITY, NAN,  4096.0, 3.14159265358, 5e-324,    100.0, 100.5,
+        101.0,    0.1,  0.2,    0.3,           -INFINITY, 0.0,
+    };
+    struct pair p;
+    start(&p, 1);
+    for (unsigned i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        table_begin(&p.from);
+        put(&p, "load1", ENTRY_REAL, bits_of(values[i]), 0, 0, 0);
+        assert_int_equal(send(&p, i == 0, BUDGET), 1);
+        assert_true(p.last.values.len <= 9);
+    }
+    table_begin(&p.from);
+    put(&p, "load1", ENTRY_REAL, bits_of(2.5), 0, 0, 0);
+    send_delta(&p);
+    table_begin(&p.from);
+    put(&p, "load1", ENTRY_REAL, bits_of(2.75), 0, 0, 0);
+    send_delta(&p);
+    assert_int_equal(p.last.values.len, 2);
+    stop(&p);
+}
+
+static void outstanding_is_derived_and_wraps(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put(&p, "Fred", POOL, 5, 7, 12345, 64);
+    put(&p, "Wrap", POOL, INT64_MIN, 1, 0, 64);
+    send_keyframe(&p);
+    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], -2);
+    assert_int_equal(table_values(&p.to, 1)[COL_OUTSTANDING], INT64_MAX);
+    stop(&p);
+}
+
+static void columns_that_an_entry_has_not_are_zero(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put(&p, "a", TAG_BYTES, 1, 2, 3, 4);
+    send_keyframe(&p);
+    assert_int_equal(table_values(&p.to, 0)[COL_ALLOCS], 0);
+    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], 0);
+    assert_int_equal(table_values(&p.to, 0)[COL_BYTES], 4);
+    stop(&p);
+}
+
+static void equal_keys_of_one_sample_are_summed(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    for (int tick = 0; tick < 3; tick++) {
+        table_begin(&p.from);
+        put(&p, "a", POOL, 10, 4, 0, 100);
+        put(&p, "b", POOL, 1, 1, 0, 1);
+        put(&p, "a", POOL, 20, 1, 0, 200);
+        assert_int_equal(send(&p, tick == 0, BUDGET), 1);
+    }
+    assert_int_equal(p.to.names.count, 2);
+    const int64_t *a = table_values(&p.to, 0);
+    assert_int_equal(a[COL_ALLOCS], 30);
+    assert_int_equal(a[COL_FREES], 5);
+    assert_int_equal(a[COL_OUTSTANDING], 25);
+    assert_int_equal(a[COL_BYTES], 300);
+    stop(&p);
+
+    start(&p, 1);
+    table_begin(&p.from);
+    put(&p, "r", ENTRY_REAL, bits_of(0.25), 0, 0, 0);
+    put(&p, "r", ENTRY_REAL, bits_of(1.5), 0, 0, 0);
+    send_keyframe(&p);
+    assert_int_equal(table_values(&p.to, 0)[0], bits_of(1.75));
+    stop(&p);
+}
+
+static void a_sum_has_what_all_its_parts_have(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put(&p, "a", SLAB | ENTRY_RECLAIMABLE, 0, 0, 3, 100);
+    put(&p, "a", TAG_BYTES, 0, 0, 0, 50);
+    send_keyframe(&p);
+    assert_int_equal(p.to.entries[0].flags, TAG_BYTES);
+    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], 0);
+    assert_int_equal(table_values(&p.to, 0)[COL_BYTES], 150);
+    stop(&p);
+}
+
+static void vanishing_and_coming_back_are_changes(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put_slab(&p, "a", 1, 4096);
+    put_slab(&p, "b", 0, 0);
+    send_keyframe(&p);
+    table_begin(&p.from);
+    put_slab(&p, "a", 1, 4096);
+    send_delta(&p);
+    assert_int_equal(p.to.n_gone, 1);
+    assert_int_equal(p.to.gone[0], 1);
+    assert_int_equal(p.to.n_live, 1);
+    table_begin(&p.from);
+    put_slab(&p, "a", 1, 4096);
+    put_slab(&p, "b", 0, 0);
+    send_delta(&p);
+    assert_int_equal(p.to.n_gone, 0);
+    assert_int_equal(p.to.n_changed, 1);
+    assert_int_equal(p.to.changed[0], 1);
+    assert_true(p.to.entries[1].live);
+    stop(&p);
+}
+
+static void a_delta_may_bring_new_names(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put_slab(&p, "kmalloc-8", 1, 4096);
+    send_keyframe(&p);
+    table_begin(&p.from);
+    put_slab(&p, "kmalloc-8", 1, 4096);
+    put_slab(&p, "kmalloc-16", 2, 8192);
+    put(&p, "x\xff\x01", SLAB | ENTRY_RECLAIMABLE, 0, 0, 3, 4);
+    send_delta(&p);
+    assert_int_equal(p.to.n_changed, 2);
+    assert_int_equal(p.to.entries[2].flags, SLAB | ENTRY_RECLAIMABLE);
+    stop(&p);
+}
+
+/* A name that was put in a sample which was never encoded. */
+static void a_sample_may_be_thrown_away(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put_slab(&p, "a", 1, 1);
+    send_keyframe(&p);
+    table_begin(&p.from);
+    put_slab(&p, "a", 9, 9);
+    put_slab(&p, "b", 2, 2);
+    table_begin(&p.from);
+    put_slab(&p, "a", 1, 1);
+    send_delta(&p);
+    assert_int_equal(p.to.n_changed, 0);
+    table_begin(&p.from);
+    put_slab(&p, "b", 3, 3);
+    send_delta(&p);
+    assert_int_equal(p.to.n_changed, 1);
+    assert_int_equal(p.to.n_gone, 1);
+    stop(&p);
+}
+
+static void a_held_source_keeps_its_entries(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, 1);
+    int64_t v = 5;
+    table_begin(&p.from);
+    assert_int_equal(table_put(&p.from, 1, "one", 3, 0, &v), PSC_OK);
+    assert_int_equal(table_put(&p.from, 2, "two", 3, 0, &v), PSC_OK);
+    send_keyframe(&p);
+    for (int tick = 0; tick < 3; tick++) {
+        table_begin(&p.from);
+        table_hold(&p.from, 2);
+        v++;
+        assert_int_equal(table_put(&p.from, 1, "one", 3, 0, &v), PSC_OK);
+        send_delta(&p);
+        assert_int_equal(p.to.n_changed, 1);
+        assert_int_equal(p.to.n_live, 2);
+    }
+    table_begin(&p.from); /* neither put nor held */
+    send_delta(&p);
+    assert_int_equal(p.to.n_gone, 2);
+    table_begin(&p.from); /* nothing left to hold */
+    table_hold(&p.from, 2);
+    send_delta(&p);
+    assert_int_equal(p.to.n_live, 0);
+    stop(&p);
+}
+
+static void a_keyframe_forgets_what_vanished(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    tick_slab(&p, 100, 3, 0);
+    send_keyframe(&p);
+    tick_slab(&p, 40, 3, 1);
+    send_delta(&p);
+    assert_int_equal(p.from.names.count, 100);
+    tick_slab(&p, 40, 3, 2);
+    send_keyframe(&p);
+    assert_int_equal(p.from.names.count, 40);
+    tick_slab(&p, 100, 3, 3);
+    send_delta(&p);
+    assert_int_equal(p.to.n_live, 100);
+    stop(&p);
+}
+
+static void a_keyframe_goes_in_parts(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    tick_slab(&p, 400, 3, 0);
+    int parts = send(&p, true, TABLE_BUDGET_MIN_BYTES);
+    assert_true(parts > 5);
+    tick_slab(&p, 400, 30, 1);
+    assert_int_equal(send(&p, false, TABLE_BUDGET_MIN_BYTES), 1);
+    stop(&p);
+}
+
+static void a_delta_over_its_budget_asks_for_a_keyframe(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    tick_slab(&p, 400, 1, 0);
+    send_keyframe(&p);
+    tick_slab(&p, 400, 1, 1000000);
+    assert_int_equal(send(&p, false, TABLE_BUDGET_MIN_BYTES), -PSC_LIMIT);
+    assert_true(send(&p, true, TABLE_BUDGET_MIN_BYTES) > 1);
+    stop(&p);
+}
+
+static void a_delta_that_cannot_tell_asks_for_a_keyframe(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put_slab(&p, "a", 1, 1);
+    assert_int_equal(send(&p, false, BUDGET), -PSC_NEED_KEYFRAME);
+    send_keyframe(&p);
+    table_begin(&p.from);
+    put(&p, "a", POOL, 5, 1, 0, 9);
+    assert_int_equal(send(&p, false, BUDGET), -PSC_NEED_KEYFRAME);
+    send_keyframe(&p);
+    assert_int_equal(p.to.entries[0].flags, POOL);
+    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], 4);
+    stop(&p);
+}
+
+static void churn_never_fills_the_dictionary(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, 1);
+    unsigned keyframes = 0;
+    for (int tick = 0; tick < 200; tick++) {
+        table_begin(&p.from);
+        for (int i = 0; i < 50; i++) {
+            char key[32];
+            (void)snprintf(key, sizeof(key), "rss %d", tick * 10 + i);
+            put(&p, key, 0, i, 0, 0, 0);
+        }
+        int rc = send(&p, false, BUDGET);
+        if (rc == -PSC_NEED_KEYFRAME) {
+            keyframes++;
+            rc = send(&p, true, BUDGET);
+        }
+        assert_int_equal(rc, 1);
+    }
+    assert_int_equal(p.from.refused, 0);
+    assert_in_range(keyframes, 2, 20);
+    stop(&p);
+}
+
+static void puts_beyond_the_limits_are_refused_and_counted(void **state)
+{
+    (void)state;
+    struct table t;
+    table_init(&t, 1, 2, 64, true);
+    char long_key[TABLE_KEY_MAX_BYTES + 1];
+    memset(long_key, 'x', sizeof(long_key));
+    int64_t v = 1;
+    table_begin(&t);
+    assert_int_equal(table_put(&t, 0, "a", 1, 0, &v), PSC_OK);
+    assert_int_equal(table_put(&t, 0, "", 0, 0, &v), PSC_LIMIT);
+    assert_int_equal(table_put(&t, 0, long_key, sizeof(long_key), 0, &v),
+                     PSC_LIMIT);
+    assert_int_equal(table_put(&t, 0, long_key, 100, 0, &v), PSC_LIMIT);
+    assert_int_equal(table_put(&t, 0, "b", 1, 0, &v), PSC_OK);
+    assert_int_equal(table_put(&t, 0, "c", 1, 0, &v), PSC_LIMIT);
+    assert_int_equal(table_put(&t, 0, "a", 1, 0, &v), PSC_OK);
+    assert_int_equal(t.refused, 4);
+    assert_int_equal(t.n_live, 2);
+    assert_int_equal(table_values(&t, 0)[0], 2);
+    table_fini(&t);
+}
+
+/* --- hostile bytes --- */
+
+struct hostile {
+    const char *what;
+    int code; /* expected; 0: fine */
+    bool keyframe;
+    struct psc_bytes names, gaps, gone, values;
+};
+#define B(text)                                                                \
+    {                                                                          \
+        (const uint8_t *)(text), sizeof(text) - 1                              \
+    }
+
+/* Applied to a table of "aa" and "bb" (slab tags), "bb" absent. */
+static const struct hostile hostiles[] = {
+    {"nothing", 0, false, {0}, {0}, {0}, {0}},
+    {"a good change", 0, false, {0}, B("\x1c\x00"), {0}, B("\x02\x02")},
+    {"a gap past the end",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\x02"),
+     {0},
+     B("\x02\x02")},
+    {"a huge gap",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+     {0},
+     B("\x02\x02")},
+    {"a gap that wraps 32 bits",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\x80\x80\x80\x80\x10"),
+     {0},
+     B("\x02\x02")},
+    {"a varint of eleven bytes",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
+     {0},
+     B("\x02")},
+    {"a varint of more than 64 bits",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\x00"),
+     {0},
+     B("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\x02")},
+    {"a gap cut short", PSC_FORMAT, false, {0}, B("\x1c\x80"), {0}, B("\x02")},
+    {"values missing", PSC_FORMAT, false, {0}, B("\x1c\x00"), {0}, B("\x02")},
+    {"values left over",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\x00"),
+     {0},
+     B("\x02\x02\x02")},
+    {"values without gaps", PSC_FORMAT, false, {0}, {0}, {0}, B("\x02")},
+    {"a head with unknown bits",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x3c\x00"),
+     {0},
+     B("\x02\x02")},
+    {"a column that slabs have not",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x11\x00"),
+     {0},
+     B("\x02")},
+    {"an absent entry that vanishes",
+     PSC_FORMAT,
+     false,
+     {0},
+     {0},
+     B("\x01"),
+     {0}},
+    {"an entry that vanishes twice",
+     PSC_FORMAT,
+     false,
+     {0},
+     {0},
+     B("\x00\x00"),
+     {0}},
+    {"a vanishing past the end", PSC_FORMAT, false, {0}, {0}, B("\x02"), {0}},
+    {"vanished and changed",
+     PSC_FORMAT,
+     false,
+     {0},
+     B("\x1c\x00"),
+     B("\x00"),
+     B("\x02\x02")},
+    {"a good name", 0, false, B("\x0c\x00\x02zz"), {0}, {0}, {0}},
+    {"a name with a NUL", 0, false, B("\x0c\x00\x03z\0z"), {0}, {0}, {0}},
+    {"an empty name", PSC_FORMAT, false, B("\x0c\x00\x00"), {0}, {0}, {0}},
+    {"a known name",
+     PSC_FORMAT,
+     false,
+     B("\x0c\x00\x02"
+       "aa"),
+     {0},
+     {0},
+     {0}},
+    {"a name by prefix alone",
+     PSC_FORMAT,
+     false,
+     B("\x0c\x02\x00"),
+     {0},
+     {0},
+     {0}},
+    {"a prefix of more than there is",
+     PSC_FORMAT,
+     false,
+     B("\x0c\x03\x01x"),
+     {0},
+     {0},
+     {0}},
+    {"a name cut short", PSC_FORMAT, false, B("\x0c\x00\x05zz"), {0}, {0}, {0}},
+    {"a name of 2^63 bytes",
+     PSC_FORMAT,
+     false,
+     B("\x0c\x00\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01z"),
+     {0},
+     {0},
+     {0}},
+    {"a keyframe with a prefix of nothing",
+     PSC_FORMAT,
+     true,
+     B("\x0c\x01\x01z"),
+     {0},
+     {0},
+     {0}},
+    {"a keyframe that says gone",
+     PSC_FORMAT,
+     true,
+     B("\x0c\x00\x01z"),
+     {0},
+     B("\x00"),
+     {0}},
+    {"a keyframe of more than the table takes",
+     PSC_LIMIT,
+     true,
+     B("\0\0\1a\0\0\1b\0\0\1c\0\0\1d\0\0\1e"),
+     {0},
+     {0},
+     {0}},
+    {"an empty keyframe", 0, true, {0}, {0}, {0}, {0}},
+};
+
+static const struct columns base_keyframe = {
+    .keyframe = true,
+    .names = B("\x0c\x00\x02"
+               "aa"
+               "\x0c\x00\x02"
+               "bb"),
+    .gaps = B("\x1c\x00"),
+    .values = B("\x04\x04"),
+};
+
+static void hostile_bytes_are_refused(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < sizeof(hostiles) / sizeof(hostiles[0]); i++) {
+        const struct hostile *h = &hostiles[i];
+        struct table t;
+        table_init(&t, TABLE_COLUMNS_MAX, 4, 4096, false);
+        assert_int_equal(table_apply(&t, &base_keyframe, true, NULL), PSC_OK);
+        assert_int_equal(t.n_live, 1);
+        struct columns in = {.keyframe = h->keyframe,
+                             .names = h->names,
+                             .gaps = h->gaps,
+                             .gone = h->gone,
+                             .values = h->values};
+        struct psc_error err = {.code = 0};
+        int rc = table_apply(&t, &in, true, &err);
+        if (rc != h->code) {
+            print_error("%s: %d %s\n", h->what, rc, err.msg);
+        }
+        assert_int_equal(rc, h->code);
+        if (rc != PSC_OK) {
+            in = (struct columns){.keyframe = false};
+            assert_int_equal(t.n_changed + t.n_gone, 0);
+            assert_int_equal(table_apply(&t, &in, true, NULL),
+                             PSC_NEED_KEYFRAME);
+            assert_int_equal(table_apply(&t, &base_keyframe, true, NULL),
+                             PSC_OK);
+            assert_int_equal(t.n_live, 1);
+        }
+        table_fini(&t);
+    }
+}
+
+static void a_delta_before_any_keyframe_is_refused(void **state)
+{
+    (void)state;
+    struct table t;
+    table_init(&t, TABLE_COLUMNS_MAX, 4, 4096, false);
+    struct columns in = {.keyframe = false};
+    assert_int_equal(table_apply(&t, &in, true, NULL), PSC_NEED_KEYFRAME);
+    in.keyframe = true; /* a later part without its first one */
+    assert_int_equal(table_apply(&t, &in, false, NULL), PSC_NEED_KEYFRAME);
+    table_fini(&t);
+}
+
+/* --- at random --- */
+
+static uint64_t seed;
+
+static uint32_t any(uint32_t below)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)(seed >> 32) % below;
+}
+
+enum { N_KEYS = 3000, N_OWNERS = 3, WINDOW = 40 };
+
+/* What the decoder should show. */
+struct model {
+    bool live[N_KEYS];
+    uint8_t flags[N_KEYS];
+    int64_t values[N_KEYS][TABLE_COLUMNS_MAX];
+};
+
+static size_t make_key(uint32_t id, char *key)
+{
+    size_t len = (size_t)snprintf(key, TABLE_KEY_MAX_BYTES, "%ckey-%u-",
+                                  (int)(id % 6), id);
+    size_t more = id % 50 == 0 ? TABLE_KEY_MAX_BYTES - len : id % 5;
+    memset(key + len, (int)(id % 256), more);
+    return len + more;
+}
+
+static int64_t vary(int64_t v)
+{
+    switch (any(8)) {
+    case 0: return (int64_t)((uint64_t)any(UINT32_MAX) << 32 | any(1000));
+    case 1: return (int64_t)((uint64_t)v + ((uint64_t)any(9) - 4) * 4096);
+    case 2: return (int64_t)((uint64_t)v + any(200) - 100);
+    default: return v;
+    }
+}
+
+static void put_model(struct table *t, struct model *m, uint32_t id)
+{
+    char key[TABLE_KEY_MAX_BYTES];
+    size_t len = make_key(id, key);
+    uint8_t flags = (uint8_t)(id * 7 % 64);
+    if (any(2000) == 0) {
+        flags ^= ENTRY_RECLAIMABLE;
+    }
+    int64_t values[TABLE_COLUMNS_MAX];
+    for (unsigned c = 0; c < t->columns; c++) {
+        values[c] = vary(m->values[id][c]);
+    }
+    assert_int_equal(
+        table_put(t, (uint8_t)(id % N_OWNERS), key, len, flags, values),
+        PSC_OK);
+    uint32_t i = psc_map_find(&t->names, key, len);
+    assert_int_not_equal(i, PSC_MAP_NONE);
+    m->live[id] = true;
+    m->flags[id] = flags;
+    for (unsigned c = 0; c < t->columns; c++) {
+        bool has = t->columns == 1 || (flags >> c & 1) != 0;
+        m->values[id][c] = has ? values[c] : 0;
+    }
+    if (t->columns > 1 && (flags & (ENTRY_REAL | 7)) == 7) {
+        m->values[id][COL_OUTSTANDING] =
+            (int64_t)((uint64_t)values[COL_ALLOCS] -
+                      (uint64_t)values[COL_FREES]);
+    }
+}
+
+static void random_sample(struct table *t, struct model *m, uint32_t base)
+{
+    table_begin(t);
+    for (uint32_t owner = 0; owner < N_OWNERS; owner++) {
+        uint32_t action = any(10);
+        if (action == 0) {
+            table_hold(t, (uint8_t)owner);
+            continue;
+        }
+        for (uint32_t id = owner; id < N_KEYS; id += N_OWNERS) {
+            m->live[id] = false;
+        }
+        uint32_t drop = any(3) == 0 ? 4 : 100;
+        for (uint32_t i = 0; i < WINDOW && action != 1; i++) {
+            uint32_t id = (base + i) * N_OWNERS + owner;
+            if (id < N_KEYS && any(drop) != 0) {
+                put_model(t, m, id);
+            }
+        }
+    }
+}
+
+static void assert_model(const struct table *t, const struct model *m)
+{
+    uint32_t n_live = 0;
+    for (uint32_t id = 0; id < N_KEYS; id++) {
+        if (!m->live[id]) {
+            continue;
+        }
+        char key[TABLE_KEY_MAX_BYTES];
+        size_t len = make_key(id, key);
+        uint32_t i = psc_map_find(&t->names, key, len);
+        assert_int_not_equal(i, PSC_MAP_NONE);
+        assert_true(t->entries[i].live);
+        assert_int_equal(t->entries[i].flags, m->flags[id]);
+        assert_memory_equal(table_values(t, i), m->values[id],
+                            t->columns * sizeof(int64_t));
+        n_live++;
+    }
+    assert_int_equal(t->n_live, n_live);
+}
+
+static void run_random(uint32_t columns, unsigned ticks)
+{
+    struct pair p;
+    start(&p, columns);
+    struct model *m = calloc(1, sizeof(*m));
+    assert_non_null(m);
+    unsigned in_parts = 0, asked = 0;
+    for (unsigned tick = 0; tick < ticks; tick++) {
+        do {
+            random_sample(&p.from, m, tick / 4);
+        } while (any(10) == 0);
+        size_t budget = TABLE_BUDGET_MIN_BYTES + any(4000);
+        int rc = -PSC_NEED_KEYFRAME;
+        if (any(50) != 0) {
+            rc = send(&p, false, budget);
+            asked += rc < 0;
+        }
+        if (rc < 0) {
+            rc = send(&p, true, budget);
+        }
+        assert_true(rc > 0);
+        in_parts += rc > 1;
+        assert_model(&p.to, m);
+    }
+    print_message("%u ticks: %u keyframes in parts, %u asked for\n", ticks,
+                  in_parts, asked);
+    assert_true(in_parts > 0 && asked > 0);
+    free(m);
+    stop(&p);
+}
+
+static void random_samples_arrive_as_they_were(void **state)
+{
+    (void)state;
+    for (unsigned run = 0; run < 4; run++) {
+        seed = 88172645463325252u + run;
+        run_random(TABLE_COLUMNS_MAX, 2500);
+        run_random(1, 2500);
+    }
+}
+
+static void random_damage_never_breaks_a_decoder(void **state)
+{
+    (void)state;
+    seed = 1234567;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    unsigned refused = 0;
+    for (int tick = 0; tick < 5000; tick++) {
+        tick_slab(&p, 60, 3, tick);
+        bool keyframe = !p.to.complete || tick % 10 == 0;
+        uint32_t next = 0;
+        assert_int_equal(
+            table_encode(&p.from, keyframe, 1, BUDGET, &next, &p.w, &p.last),
+            PSC_OK);
+        struct psc_buf *bufs[] = {&p.w.names, &p.w.gaps, &p.w.gone,
+                                  &p.w.values};
+        struct psc_buf *hit = bufs[any(4)];
+        if (hit->len > 0) {
+            hit->data[any((uint32_t)hit->len)] ^= (uint8_t)(1u << any(8));
+        }
+        int rc = table_apply(&p.to, &p.last, true, NULL);
+        refused += rc != PSC_OK;
+        assert_int_equal(p.to.complete, rc == PSC_OK);
+        assert_true(p.to.names.count <= p.to.cap);
+        assert_true(p.to.n_live <= p.to.names.count);
+    }
+    assert_true(refused > 100);
+    stop(&p);
+}
+
+/* --- no memory --- */
+
+/* One life of a pair, in which any step may run out of memory and is then
+ * tried again. Returns whether one did. */
+static bool live_through(struct pair *p)
+{
+    bool failed = false;
+    for (int tick = 0; tick < 6; tick++) {
+        int n = tick % 2 == 0 ? 150 : 40;
+        bool again;
+        do {
+            again = false;
+            table_begin(&p->from);
+            for (int i = 0; i < n; i++) {
+                char key[32];
+                (void)snprintf(key, sizeof(key), "key %d of %d", i, tick / 2);
+                int64_t values[TABLE_COLUMNS_MAX] = {0, 0, i, tick * i};
+                again |= table_put(&p->from, 0, key, strlen(key), SLAB,
+                                   values) != PSC_OK;
+            }
+            failed |= again;
+        } while (again);
+        bool keyframe = tick % 3 == 0;
+        uint32_t next = 0;
+        int rc =
+            table_encode(&p->from, keyframe, 1, BUDGET, &next, &p->w, &p->last);
+        if (rc != PSC_OK) {
+            failed = true;
+            keyframe = true;
+            next = 0;
+            assert_int_equal(rc, PSC_NOMEM);
+            rc =
+                table_encode(&p->from, true, 1, BUDGET, &next, &p->w, &p->last);
+        }
+        assert_int_equal(rc, PSC_OK);
+        rc = table_apply(&p->to, &p->last, true, NULL);
+        if (rc != PSC_OK) {
+            failed = true;
+            assert_int_equal(rc, PSC_NOMEM);
+            assert_false(p->to.complete);
+            next = 0;
+            assert_int_equal(
+                table_encode(&p->from, true, 1, BUDGET, &next, &p->w, &p->last),
+                PSC_OK);
+            assert_int_equal(table_apply(&p->to, &p->last, true, NULL), PSC_OK);
+        }
+        assert_same(&p->from, &p->to);
+    }
+    return failed;
+}
+
+static void every_failed_allocation_is_survived(void **state)
+{
+    (void)state;
+    unsigned long n = 1;
+    bool failed = true;
+    for (; failed; n++) {
+        struct pair p;
+        start(&p, TABLE_COLUMNS_MAX);
+        fault_fail_at(n);
+        failed = live_through(&p);
+        fault_fail_at(0);
+        stop(&p);
+    }
+    print_message("%lu allocations failed in turn\n", n - 2);
+    assert_true(n > 20);
+}
+
+static void pools_have_names(void **state)
+{
+    (void)state;
+    for (int i = POOL_PAGED; i <= POOL_PAGES; i++) {
+        enum pool pool = POOL_PAGES;
+        assert_true(pool_parse(pool_name((enum pool)i), &pool));
+        assert_int_equal(pool, i);
+    }
+    enum pool pool = POOL_SLAB;
+    assert_false(pool_parse("?", &pool));
+    assert_string_equal(pool_name((enum pool)0), "?");
+    assert_string_equal(pool_name((enum pool)77), "?");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_delta_says_only_what_changed),
+        cmocka_unit_test(a_frame_of_ten_changed_tags_is_under_100_bytes),
+        cmocka_unit_test(a_steady_tick_allocates_nothing),
+        cmocka_unit_test(differences_of_any_integers_round_trip),
+        cmocka_unit_test(reals_round_trip_and_stay_short),
+        cmocka_unit_test(outstanding_is_derived_and_wraps),
+        cmocka_unit_test(columns_that_an_entry_has_not_are_zero),
+        cmocka_unit_test(equal_keys_of_one_sample_are_summed),
+        cmocka_unit_test(a_sum_has_what_all_its_parts_have),
+        cmocka_unit_test(vanishing_and_coming_back_are_changes),
+        cmocka_unit_test(a_delta_may_bring_new_names),
+        cmocka_unit_test(a_sample_may_be_thrown_away),
+        cmocka_unit_test(a_held_source_keeps_its_entries),
+        cmocka_unit_test(a_keyframe_forgets_what_vanished),
+        cmocka_unit_test(a_keyframe_goes_in_parts),
+        cmocka_unit_test(a_delta_over_its_budget_asks_for_a_keyframe),
+        cmocka_unit_test(a_delta_that_cannot_tell_asks_for_a_keyframe),
+        cmocka_unit_test(churn_never_fills_the_dictionary),
+        cmocka_unit_test(puts_beyond_the_limits_are_refused_and_counted),
+        cmocka_unit_test(hostile_bytes_are_refused),
+        cmocka_unit_test(a_delta_before_any_keyframe_is_refused),
+        cmocka_unit_test(random_samples_arrive_as_they_were),
+        cmocka_unit_test(random_damage_never_breaks_a_decoder),
+        cmocka_unit_test(every_failed_allocation_is_survived),
+        cmocka_unit_test(pools_have_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
