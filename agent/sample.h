@@ -10,8 +10,9 @@
 #include "proto/record.h"
 #include "proto/table.h"
 
-#define SAMPLE_MAX_TAGS 32768u
-#define SAMPLE_MAX_COUNTERS 8192u
+#define SAMPLE_MAX_TAGS      TABLE_MAX_TAGS
+#define SAMPLE_MAX_COUNTERS  TABLE_MAX_COUNTERS
+#define SAMPLE_TAG_MAX_BYTES (TABLE_KEY_MAX_BYTES - 1) /* of a tag's text */
 
 struct tag_values {
     uint8_t flags; /* which of these exist: TAG_…, and ENTRY_RECLAIMABLE */
@@ -22,6 +23,7 @@ struct sample {
     struct table tags;
     struct table counters;
     struct psc_buf drivers; /* a record list, built anew when asked for */
+    struct psc_buf aliases; /* likewise: other names of tags */
     struct psc_buf events;  /* a record list of this tick, perhaps empty */
     uint32_t n_events;
     uint8_t source; /* index of the source that writes now */
@@ -41,7 +43,10 @@ int sample_counter(struct sample *s, const char *name, const char *instance,
 int sample_counter_real(struct sample *s, const char *name,
                         const char *instance, double value);
 
+/* Append to the lists; the first driver, alias or event of an empty list
+ * begins it. */
 void sample_driver(struct sample *s, const struct driver_record *driver);
+void sample_alias(struct sample *s, const struct alias_record *alias);
 void sample_event(struct sample *s, const struct event_record *event);
 
 #endif

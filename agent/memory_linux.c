@@ -1,0 +1,189 @@
+/* Source memory: counters of the whole host under node_exporter's names, from
+ * meminfo, vmstat (slab, reclaim and failure fields), file-nr, inode-nr and
+ * sockstat; the limits that forecasts need; and the residual of
+ * meminfo_linux.h as poolscope_memory_unaccounted_bytes.
+ *
+ * Only meminfo must exist. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/counters_linux.h"
+#include "agent/meminfo_linux.h"
+#include "agent/sources_linux.h"
+
+enum memory_file {
+    FILE_MEMINFO,
+    FILE_VMSTAT,
+    FILE_ZONEINFO,
+    FILE_FILES,
+    FILE_INODES,
+    FILE_SOCKETS,
+    FILE_COUNT
+};
+
+static const char *const PATHS[FILE_COUNT] = {
+    [FILE_MEMINFO] = "/proc/meminfo",
+    [FILE_VMSTAT] = "/proc/vmstat",
+    [FILE_ZONEINFO] = "/proc/zoneinfo",
+    [FILE_FILES] = "/proc/sys/fs/file-nr",
+    [FILE_INODES] = "/proc/sys/fs/inode-nr",
+    [FILE_SOCKETS] = "/proc/net/sockstat",
+};
+
+struct memory {
+    struct proc_file files[FILE_COUNT];
+    uint64_t page_bytes;
+    int64_t highest_total_bytes;
+    int64_t pid_max, threads_max; /* limits, read once; 0: unknown */
+    struct meminfo info;          /* of this collection */
+    struct page_counts pages;     /* of this collection */
+    struct sample *out;           /* during a collection */
+};
+
+static int on_meminfo(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    meminfo_line(&s->info, line);
+    counters_meminfo_line(s->out, line);
+    return 0;
+}
+
+static int on_vmstat(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    vmstat_line(&s->pages, line);
+    counters_vmstat_line(s->out, line);
+    return 0;
+}
+
+static int on_zoneinfo(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    zoneinfo_line(&s->pages, line);
+    return 0;
+}
+
+static int on_files(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    counters_file_nr(s->out, line);
+    return 0;
+}
+
+static int on_inodes(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    counters_inode_nr(s->out, line);
+    return 0;
+}
+
+static int on_sockets(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    counters_sockstat_line(s->out, line, s->page_bytes);
+    return 0;
+}
+
+static const text_line_fn HANDLERS[FILE_COUNT] = {
+    [FILE_MEMINFO] = on_meminfo,   [FILE_VMSTAT] = on_vmstat,
+    [FILE_ZONEINFO] = on_zoneinfo, [FILE_FILES] = on_files,
+    [FILE_INODES] = on_inodes,     [FILE_SOCKETS] = on_sockets,
+};
+
+static void put_limits(struct memory *s)
+{
+    if (s->pid_max > 0) {
+        (void)!sample_counter(s->out, "node_processes_max_processes", "",
+                              s->pid_max);
+    }
+    if (s->threads_max > 0) {
+        (void)!sample_counter(s->out, "node_processes_max_threads", "",
+                              s->threads_max);
+    }
+}
+
+static int memory_collect(void *state, struct sample *out,
+                          struct psc_error *err)
+{
+    struct memory *s = state;
+    memset(&s->info, 0, sizeof(s->info));
+    memset(&s->pages, 0, sizeof(s->pages));
+    s->out = out;
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        if (s->files[i].fd < 0) {
+            continue;
+        }
+        int rc = proc_file_lines(&s->files[i], HANDLERS[i], s, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    if (s->info.value[MEM_TOTAL] == 0) {
+        return psc_error_set(err, PSC_FORMAT, "%s has no MemTotal",
+                             s->files[FILE_MEMINFO].path);
+    }
+    if (s->info.value[MEM_TOTAL] > s->highest_total_bytes) {
+        s->highest_total_bytes = s->info.value[MEM_TOTAL];
+    }
+    put_limits(s);
+    return sample_counter(out, "poolscope_memory_unaccounted_bytes", "",
+                          unaccounted_bytes(&s->info, &s->pages, s->page_bytes,
+                                            s->highest_total_bytes));
+}
+
+static void memory_close(void *state)
+{
+    struct memory *s = state;
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        proc_file_close(&s->files[i]);
+    }
+    free(s);
+}
+
+static int64_t read_limit(const char *root, const char *path)
+{
+    char text[32];
+    uint64_t v = 0;
+    if (proc_read_value(root, path, text, sizeof(text))) {
+        struct text t = text_of(text, strlen(text));
+        (void)text_u64(&t, &v);
+    }
+    return text_clamp(v);
+}
+
+static int memory_open(const struct source_env *env, void **state,
+                       struct psc_error *err)
+{
+    struct memory *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return psc_error_set(err, PSC_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        s->files[i].fd = -1;
+    }
+    s->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    int rc = proc_file_open(&s->files[FILE_MEMINFO], env->root,
+                            PATHS[FILE_MEMINFO], "permission to read it", err);
+    if (rc != 0) {
+        memory_close(s);
+        return rc;
+    }
+    for (size_t i = FILE_MEMINFO + 1; i < FILE_COUNT; i++) {
+        (void)!proc_file_open(&s->files[i], env->root, PATHS[i], "", NULL);
+    }
+    s->pid_max = read_limit(env->root, "/proc/sys/kernel/pid_max");
+    s->threads_max = read_limit(env->root, "/proc/sys/kernel/threads-max");
+    *state = s;
+    return 0;
+}
+
+const struct source source_memory = {
+    .name = "memory",
+    .help = "counters of the host: meminfo, vmstat, files, inodes, sockets",
+    .group = SOURCE_COUNTERS,
+    .open = memory_open,
+    .collect = memory_collect,
+    .close = memory_close,
+};
