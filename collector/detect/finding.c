@@ -407,22 +407,18 @@ static void track(struct detect_host *h, const struct finding *f)
     }
 }
 
-/* It is over: its tags start a regime of their own. The leak's levels are not
- * what the host normally holds, so the record forgets them. */
-static void resolve(struct detect_host *h, struct finding *f)
+static void resolve(struct detect_host *h, struct finding *f, bool fell)
 {
     f->resolved = true;
     f->now.growing = false;
     for (uint32_t i = 0; i < f->now.n_tags; i++) {
         struct series *s = host_find(h, f->now.tags[i]);
-        if (s == NULL) {
-            continue;
+        if (s != NULL) {
+            const struct mover *m =
+                s->mover != SERIES_STILL ? &h->movers[s->mover] : NULL;
+            series_release(s, m, f->peaks[i], fell);
+            host_untrack(h, s);
         }
-        s->flags &= (uint8_t)~SERIES_FOUND;
-        s->peak = f->peaks[i];
-        s->n_slow = 0;
-        s->slow_seen = 0;
-        host_untrack(h, s);
     }
 }
 
@@ -431,7 +427,7 @@ void finding_review(struct detect_host *h, const struct scale *scale,
 {
     const struct series *s = host_find(h, f->now.tags[0]);
     struct trend_points p = {.n = 0};
-    bool over = false;
+    bool fell = false;
 
     track(h, f);
     if (s != NULL) {
@@ -446,11 +442,11 @@ void finding_review(struct detect_host *h, const struct scale *scale,
         }
         f->top = fmax(f->top, floor);
         follow_growth(h, scale, f, &p);
-        over = fell_back(f, floor);
+        fell = fell_back(f, floor);
     }
     f->now.updated_us = h->at_us;
-    if ((over || long_quiet(h, f)) && !(replay && f->restored)) {
-        resolve(h, f);
+    if ((fell || long_quiet(h, f)) && !(replay && f->restored)) {
+        resolve(h, f, fell);
     }
     forecast(h, scale, f);
 }

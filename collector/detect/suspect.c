@@ -8,10 +8,12 @@
 #define FOLLOW_Z      1.8  /* and its trend */
 #define NOT_SLOWING   0.75 /* late half's slope over the early half's */
 #define FAST_SCATTER  8.0  /* growth over scatter */
-#define SLOW_SCATTER  4.0
+#define SLOW_SCATTER  5.0
 #define FAST_OF_TOTAL (1 / 8192.0) /* growth over the host's memory */
 #define FAST_GAPS     2.0          /* windows that may be missing */
 #define STILL_RISING  0.25         /* of the slope: the leak's part of a ring */
+#define DAILY_SHARE   0.35         /* of the mean day: a day's least growth */
+#define LAST_DAY      0.6          /* of any day: the last day's least */
 #define SLOW_SHORT    12           /* windows, once a week has been seen */
 #define SLOW_WEEK     28
 #define SLOW_ABOVE    0.25 /* of all earlier swing: above the peak */
@@ -127,8 +129,8 @@ static uint32_t day_means(const struct trend_points *tail, double *day)
     return days;
 }
 
-/* Every day brings its share (a step does not), and the later days as much as
- * the earlier (warm-up and plateaus do not). */
+/* Every day brings its share (a step does not), the last about as much as any
+ * and the last two as much as any two (warm-up and plateaus do not). */
 static bool grows_daily(const struct trend_points *tail)
 {
     double day[TREND_MAX / SLOW_DAY];
@@ -138,15 +140,17 @@ static bool grows_daily(const struct trend_points *tail)
         return false;
     }
     double mean = (day[days - 1] - day[0]) / (days - 1);
+    double last = day[days - 1] - day[days - 2];
+    double last_two = day[days - 1] - day[days - 3];
     for (uint32_t d = 1; d < days; d++) {
-        if (day[d] - day[d - 1] < STILL_RISING * mean) {
+        double one = day[d] - day[d - 1];
+        double two = d > 1 ? day[d] - day[d - 2] : 0;
+        if (one < DAILY_SHARE * mean || last < LAST_DAY * one ||
+            last_two < NOT_SLOWING * two) {
             return false;
         }
     }
-    uint32_t half = (days - 1) / 2;
-    double early = day[half] - day[0];
-    double late = day[days - 1] - day[days - 1 - half];
-    return mean > 0 && late >= NOT_SLOWING * early;
+    return mean > 0;
 }
 
 /* Above the highest floor seen before, by a share of the swing before. */

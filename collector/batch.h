@@ -1,0 +1,65 @@
+/* A batch on its way from a session to the store: one sample of one host, all
+ * parts of it, sanitised, in one piece of memory. Names are local indices of
+ * the registries until the unit is stored. */
+#ifndef PSC_COLLECTOR_BATCH_H
+#define PSC_COLLECTOR_BATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/table.h"
+
+struct ingest_queue;
+
+enum batch_kind {
+    BATCH_NO_TABLE = 0,
+    BATCH_DELTA = 1,
+    BATCH_KEYFRAME = 2,
+};
+
+/* What the store did with it. */
+enum batch_outcome {
+    BATCH_PENDING,
+    BATCH_STORED,
+    BATCH_DUPLICATE,  /* it was there already */
+    BATCH_SUPERSEDED, /* a newer session of the host exists */
+    BATCH_RETRY,      /* the stream does not stand where we thought */
+    BATCH_REJECTED,   /* the database refuses its contents */
+};
+
+struct batch_table {
+    enum batch_kind kind;
+    uint32_t n; /* changed entries; all of them at a keyframe */
+    uint32_t n_gone;
+    uint32_t *index; /* local index in the registry, n of them */
+    uint32_t *gone;  /* likewise, n_gone of them */
+    uint8_t *flags;  /* tags: which columns each entry has */
+    union {
+        int64_t *values; /* tags: TABLE_COLUMNS_MAX per entry */
+        double *reals;   /* counters: one per entry */
+    };
+};
+
+struct batch {
+    struct batch *next;         /* in its queue or in a unit */
+    struct ingest_queue *queue; /* NULL once its session has ended */
+    size_t bytes;               /* of memory */
+    int64_t host_id;
+    int64_t session; /* number of the claim */
+    uint8_t stream[16];
+    uint64_t prev_seq;  /* where the stream stands before this batch */
+    uint64_t first_seq; /* of the sample's parts */
+    uint64_t seq;       /* of the last one */
+    int64_t at_us;      /* collector's clock */
+    int64_t wall_us;    /* host's clock */
+    uint8_t boot_id[16];
+    int64_t boot_at_us; /* collector's clock, 0: unknown */
+    uint64_t missed_ticks;
+    int64_t received_us; /* monotonic, for the latency of the commit */
+    struct batch_table tags, counters;
+    const char *drivers, *events, *sources, *aliases; /* JSON; NULL: none */
+    enum batch_outcome outcome;
+};
+
+#endif
