@@ -172,13 +172,13 @@ static int apply_entry(struct table *t, uint32_t index, unsigned mask,
     if (!e->live && e->generation == t->generation) {
         return malformed(err, "an entry vanished and changed");
     }
+    t->n_live += e->live ? 0 : 1;
+    e->live = true;
+    e->generation = t->generation;
     apply_values(t, index, mask, values);
     if (values->failed) {
         return malformed(err, "bad values");
     }
-    t->n_live += e->live ? 0 : 1;
-    e->live = true;
-    e->generation = t->generation;
     t->changed[t->n_changed++] = index;
     return PSC_OK;
 }

@@ -317,6 +317,10 @@ static uint32_t pack(struct pack *p, uint32_t from, size_t budget)
     struct table_writer *w = p->w;
 
     for (uint32_t i = from; i < p->t->names.count; i++) {
+        const struct table_entry *e = &p->t->entries[i];
+        if (e->mask == 0 && e->live == e->sent_live && i < p->t->n_encoded) {
+            continue; /* nothing to say */
+        }
         size_t names = w->names.len, gaps = w->gaps.len;
         size_t gone = w->gone.len, values = w->values.len;
         put_index(p, i);

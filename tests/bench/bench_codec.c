@@ -1,0 +1,155 @@
+/* What the snapshot codec costs: nanoseconds per put, per changed entry
+ * encoded and per changed entry applied, and bytes per snapshot, on tags that
+ * move as slab caches do. "by hash" puts the entries backwards, so that none
+ * is where the last sample leads one to expect it. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proto/table.h"
+
+enum { TICKS = 1000, KEY_BYTES = 48, BUDGET = 1 << 20 };
+
+struct tag {
+    char key[KEY_BYTES];
+    size_t key_len;
+    int64_t values[TABLE_COLUMNS_MAX];
+};
+
+struct figures {
+    int64_t put_ns, encode_ns, apply_ns;
+    uint64_t puts, changed, delta_bytes, keyframe_bytes;
+};
+
+static uint64_t seed = 88172645463325252u;
+
+static uint32_t any(uint32_t below)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)(seed >> 32) % below;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void make_tags(struct tag *tags, uint32_t n)
+{
+    static const char *const stems[] = {"kmalloc-rcl", "ext4_inode",
+                                        "skbuff",      "nf_conntrack",
+                                        "bio",         "xfs_buf_item"};
+    for (uint32_t i = 0; i < n; i++) {
+        struct tag *t = &tags[i];
+        t->key_len = (size_t)snprintf(t->key, KEY_BYTES, "%c%s-%u", POOL_SLAB,
+                                      stems[i / 7 % 6], i);
+        t->values[COL_OUTSTANDING] = any(1u << any(20));
+        t->values[COL_BYTES] =
+            (int64_t)(t->values[COL_OUTSTANDING] / 16 + 1) * 4096;
+    }
+}
+
+/* Objects come and go; now and then that takes or frees a slab or two. */
+static void move_tags(struct tag *tags, uint32_t n, uint32_t percent)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (any(100) >= percent) {
+            continue;
+        }
+        int64_t *v = tags[i].values;
+        v[COL_OUTSTANDING] += (int64_t)any(1u << any(9)) + 1;
+        if (any(2) == 0) {
+            v[COL_BYTES] += ((int64_t)any(9) - 4) * 8192;
+        }
+    }
+}
+
+static void fill(struct table *t, const struct tag *tags, uint32_t n,
+                 bool backwards)
+{
+    table_begin(t);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tag *tag = &tags[backwards ? n - 1 - i : i];
+        if (table_put(t, 0, tag->key, tag->key_len, TAG_OUTSTANDING | TAG_BYTES,
+                      tag->values) != PSC_OK) {
+            abort();
+        }
+    }
+}
+
+static size_t run_tick(struct table *from, struct table *to,
+                       struct table_writer *w, bool keyframe, struct figures *f)
+{
+    struct columns c;
+    uint32_t next = 0;
+    int64_t start = now_ns();
+    if (table_encode(from, keyframe, 1, BUDGET, &next, w, &c) != PSC_OK) {
+        abort();
+    }
+    int64_t encoded = now_ns();
+    if (table_apply(to, &c, true, NULL) != PSC_OK) {
+        abort();
+    }
+    f->apply_ns += now_ns() - encoded;
+    f->encode_ns += encoded - start;
+    f->changed += to->n_changed;
+    return c.names.len + c.gaps.len + c.gone.len + c.values.len;
+}
+
+static void run(uint32_t n, uint32_t percent, bool backwards)
+{
+    struct tag *tags = calloc(n, sizeof(*tags));
+    struct table from, to;
+    struct table_writer w;
+    struct figures first = {0}, f = {0};
+    if (tags == NULL) {
+        abort();
+    }
+    table_init(&from, TABLE_COLUMNS_MAX, n, BUDGET, true);
+    table_init(&to, TABLE_COLUMNS_MAX, n, BUDGET, false);
+    table_writer_init(&w, BUDGET);
+    make_tags(tags, n);
+    fill(&from, tags, n, false);
+    first.keyframe_bytes = run_tick(&from, &to, &w, true, &first);
+    for (int tick = 0; tick < TICKS; tick++) {
+        move_tags(tags, n, percent);
+        int64_t start = now_ns();
+        fill(&from, tags, n, backwards);
+        f.put_ns += now_ns() - start;
+        f.puts += n;
+        f.delta_bytes += run_tick(&from, &to, &w, false, &f);
+    }
+    printf("%5u %7u%% %-9s %8.1f %9.1f %8.1f %10.0f %10.2f %10llu\n",
+           (unsigned)n, (unsigned)percent, backwards ? "by hash" : "in order",
+           (double)f.put_ns / (double)f.puts,
+           (double)f.encode_ns / (double)f.changed,
+           (double)f.apply_ns / (double)f.changed,
+           (double)f.delta_bytes / TICKS,
+           (double)f.delta_bytes / (double)f.changed,
+           (unsigned long long)first.keyframe_bytes);
+    table_fini(&from);
+    table_fini(&to);
+    table_writer_fini(&w);
+    free(tags);
+}
+
+int main(void)
+{
+    printf("%5s %8s %-9s %8s %9s %8s %10s %10s %10s\n", "tags", "changing",
+           "puts", "put ns", "encode ns", "apply ns", "B/delta", "B/change",
+           "B/keyframe");
+    static const uint32_t counts[] = {300, 3000}, percents[] = {5, 20};
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < 2; j++) {
+            run(counts[i], percents[j], false);
+            run(counts[i], percents[j], true);
+        }
+    }
+    return 0;
+}
