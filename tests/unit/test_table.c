@@ -560,6 +560,41 @@ static void puts_beyond_the_limits_are_refused_and_counted(void **state)
     table_fini(&t);
 }
 
+static void assert_bytes(struct psc_bytes got, const char *hex)
+{
+    char text[256] = "";
+    assert_true(got.len * 2 < sizeof(text));
+    for (size_t i = 0; i < got.len; i++) {
+        (void)snprintf(text + 2 * i, 3, "%02x", got.data[i]);
+    }
+    assert_string_equal(text, hex);
+}
+
+/* What docs/protocol.md shows; it must hold as long as version 1 is spoken. */
+static void the_documented_example_holds(void **state)
+{
+    (void)state;
+    struct pair p;
+    start(&p, TABLE_COLUMNS_MAX);
+    table_begin(&p.from);
+    put_slab(&p, "\3kmalloc-64", 320, 20480);
+    put_slab(&p, "\3kmalloc-96", 42, 4096);
+    send_keyframe(&p);
+    assert_bytes(p.last.names, "0c000b036b6d616c6c6f632d36340c09023936");
+    assert_bytes(p.last.gaps, "1c0000");
+    assert_bytes(p.last.gone, "");
+    assert_bytes(p.last.values, "8005155405");
+    table_begin(&p.from);
+    put_slab(&p, "\3kmalloc-96", 40, 4096);
+    put(&p, "\3dentry", SLAB | ENTRY_RECLAIMABLE, 0, 0, 21, 8292);
+    send_delta(&p);
+    assert_bytes(p.last.names, "2c010664656e747279");
+    assert_bytes(p.last.gaps, "0c0503");
+    assert_bytes(p.last.gone, "00");
+    assert_bytes(p.last.values, "032a908302");
+    stop(&p);
+}
+
 /* --- hostile bytes --- */
 
 struct hostile {
@@ -1057,6 +1092,7 @@ int main(void)
         cmocka_unit_test(a_delta_that_cannot_tell_asks_for_a_keyframe),
         cmocka_unit_test(churn_never_fills_the_dictionary),
         cmocka_unit_test(puts_beyond_the_limits_are_refused_and_counted),
+        cmocka_unit_test(the_documented_example_holds),
         cmocka_unit_test(hostile_bytes_are_refused),
         cmocka_unit_test(a_delta_before_any_keyframe_is_refused),
         cmocka_unit_test(random_samples_arrive_as_they_were),
