@@ -1,0 +1,406 @@
+/* Start and stop the embedded PostgreSQL.
+ *
+ * Happy path of a start: lock -> find the cluster (or make it) -> its
+ * postmaster does not live -> end orphans -> write configuration -> pg_ctl
+ * start -> connect as superuser -> roles and database -> unlock.
+ *
+ * What fails most: no PostgreSQL installed, a data directory that the
+ * server's user cannot enter, somebody else's cluster, a full disk. */
+#include "sql/embedded.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libpq-fe.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "sql/cluster.h"
+#include "sql/process.h"
+
+enum {
+    LOCK_TIMEOUT_S = 180,
+    START_TIMEOUT_S = 120,
+    STOP_TIMEOUT_S = 60,
+    OUTPUT_MAX_BYTES = 64 * 1024,
+    LOG_ROTATE_BYTES = 8 * 1024 * 1024,
+    LOOK_MS = 20,
+};
+
+static void pause_ms(long ms)
+{
+    struct timespec pause = {.tv_nsec = ms * 1000000};
+    (void)nanosleep(&pause, NULL);
+}
+
+/* ------------------------------------------------------------- the lock */
+
+/* Take the lock of @data_dir into *@fd; it ends with close(). */
+static int lock(const char *data_dir, int *fd, struct psc_error *err)
+{
+    char path[PATH_MAX];
+    if (psc_path_join(path, sizeof(path), data_dir, "lock") != PSC_OK) {
+        return psc_error_set(err, PSC_LIMIT, "%s: path too long", data_dir);
+    }
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0) {
+        return psc_error_set(err, PSC_PERMISSION,
+                             "cannot write to %s: %s (choose another --data)",
+                             data_dir, strerror(errno));
+    }
+    int64_t deadline_us = psc_clock_mono_us() + LOCK_TIMEOUT_S * PSC_US_PER_S;
+    while (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            int saved = errno;
+            (void)close(*fd);
+            return psc_error_set(err, PSC_IO, "lock %s: %s", path,
+                                 strerror(saved));
+        }
+        if (psc_clock_mono_us() >= deadline_us) {
+            (void)close(*fd);
+            return psc_error_set(err, PSC_TIMEOUT,
+                                 "another program has held %s for %d s", path,
+                                 LOCK_TIMEOUT_S);
+        }
+        pause_ms(LOOK_MS);
+    }
+    return PSC_OK;
+}
+
+/* ------------------------------------------------------------- starting */
+
+/* The data directory, which the server's user must be able to enter
+ * whatever our umask is. */
+static int make_data_dir(const char *data_dir, struct psc_error *err)
+{
+    mode_t before = umask(022);
+    int rc = psc_dir_make(data_dir, 0755, err);
+    (void)umask(before);
+    return rc;
+}
+
+static void rotate_log(const struct cluster *c)
+{
+    char old[PATH_MAX];
+    struct stat st;
+    if (stat(c->log_path, &st) == 0 && st.st_size > LOG_ROTATE_BYTES &&
+        psc_path_join(old, sizeof(old), c->dir, "server.log.1") == PSC_OK) {
+        (void)rename(c->log_path, old);
+    }
+}
+
+static int run_pg_ctl(const struct cluster *c, struct psc_error *err)
+{
+    char program[PATH_MAX];
+    char patience[16];
+    int rc = psc_path_join(program, sizeof(program), c->bin_dir, "pg_ctl");
+    if (rc != PSC_OK) {
+        return psc_error_set(err, rc, "%s: path too long", c->bin_dir);
+    }
+    (void)snprintf(patience, sizeof(patience), "%d", START_TIMEOUT_S);
+    const char *argv[] = {program, "start", "-w", "-t",        patience, "-s",
+                          "-D",    c->dir,  "-l", c->log_path, NULL};
+    struct psc_buf output;
+    int exit_code = 0;
+    psc_buf_init(&output, OUTPUT_MAX_BYTES);
+    struct process p = {.argv = argv,
+                        .as = &c->owner,
+                        .dir = c->dir,
+                        .timeout_s = START_TIMEOUT_S + 10,
+                        .output = &output};
+    rc = process_run(&p, &exit_code, err);
+    if (rc == PSC_OK && exit_code != 0) {
+        char tail[180];
+        cluster_log_tail(c, tail, sizeof(tail));
+        rc = psc_error_set(err, PSC_DATABASE,
+                           "PostgreSQL does not start; its log %s ends: %s",
+                           c->log_path, tail);
+    }
+    psc_buf_fini(&output);
+    return rc;
+}
+
+static int start_server(struct cluster *c, struct psc_error *err)
+{
+    int rc = cluster_find_programs(c, err);
+    if (rc == PSC_OK && !c->exists) {
+        psc_log_info("making a PostgreSQL cluster in %s (user %s)", c->dir,
+                     c->owner.name);
+        rc = cluster_create(c, err);
+    }
+    if (rc == PSC_OK) {
+        rc = cluster_end_processes(c, SIGQUIT, err);
+    }
+    if (rc == PSC_OK) {
+        rc = cluster_socket_dir(c, err);
+    }
+    if (rc == PSC_OK) {
+        rc = cluster_configure(c, err);
+    }
+    if (rc == PSC_OK) {
+        rotate_log(c);
+        rc = run_pg_ctl(c, err);
+    }
+    if (rc == PSC_OK) {
+        psc_log_info("started PostgreSQL in %s", c->dir);
+    }
+    return rc;
+}
+
+/* --------------------------------------------------- database and roles */
+
+static int run_sql(PGconn *conn, const char *sql, struct psc_error *err)
+{
+    PGresult *result = PQexec(conn, sql);
+    int rc = PSC_OK;
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        rc = psc_error_set(err, PSC_DATABASE, "%s: %s", sql,
+                           PQerrorMessage(conn));
+    }
+    PQclear(result);
+    return rc;
+}
+
+static int ask_exists(PGconn *conn, const char *sql, bool *exists,
+                      struct psc_error *err)
+{
+    PGresult *result = PQexec(conn, sql);
+    int rc = PSC_OK;
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        rc = psc_error_set(err, PSC_DATABASE, "%s: %s", sql,
+                           PQerrorMessage(conn));
+    } else {
+        *exists = PQntuples(result) > 0;
+    }
+    PQclear(result);
+    return rc;
+}
+
+static int ensure_roles(PGconn *conn, struct psc_error *err)
+{
+    static const char *const roles[] = {"poolscope_owner", "poolscope_writer",
+                                        "poolscope_reader"};
+    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+        char sql[128];
+        bool exists = false;
+        (void)snprintf(sql, sizeof(sql),
+                       "SELECT FROM pg_roles WHERE rolname = '%s'", roles[i]);
+        int rc = ask_exists(conn, sql, &exists, err);
+        if (rc == PSC_OK && !exists) {
+            (void)snprintf(sql, sizeof(sql), "CREATE ROLE %s LOGIN", roles[i]);
+            rc = run_sql(conn, sql, err);
+        }
+        if (rc != PSC_OK) {
+            return rc;
+        }
+    }
+    return PSC_OK;
+}
+
+static int ensure_database(PGconn *conn, struct psc_error *err)
+{
+    bool exists = false;
+    int rc = ensure_roles(conn, err);
+    if (rc == PSC_OK) {
+        rc = ask_exists(conn,
+                        "SELECT FROM pg_database "
+                        "WHERE datname = '" EMBEDDED_DATABASE "'",
+                        &exists, err);
+    }
+    if (rc == PSC_OK && !exists) {
+        rc = run_sql(conn,
+                     "CREATE DATABASE " EMBEDDED_DATABASE
+                     " OWNER poolscope_owner TEMPLATE template0 "
+                     "ENCODING 'UTF8'",
+                     err);
+    }
+    return rc;
+}
+
+/* Connect as superuser, waiting while the server recovers. */
+static int connect_superuser(const char *socket_dir, PGconn **conn,
+                             struct psc_error *err)
+{
+    const char *keys[] = {"host",
+                          "port",
+                          "user",
+                          "dbname",
+                          "application_name",
+                          "options",
+                          "connect_timeout",
+                          NULL};
+    const char *values[] = {socket_dir,
+                            CLUSTER_PORT,
+                            EMBEDDED_SUPERUSER,
+                            "postgres",
+                            "poolscope embedded",
+                            "-c synchronous_commit=on",
+                            "10",
+                            NULL};
+    int64_t deadline_us = psc_clock_mono_us() + START_TIMEOUT_S * PSC_US_PER_S;
+    for (;;) {
+        *conn = PQconnectdbParams(keys, values, 0);
+        if (PQstatus(*conn) == CONNECTION_OK) {
+            return PSC_OK;
+        }
+        int rc =
+            psc_error_set(err, PSC_CONNECTION, "%s", PQerrorMessage(*conn));
+        PQfinish(*conn);
+        *conn = NULL;
+        if (psc_clock_mono_us() >= deadline_us ||
+            PQpingParams(keys, values, 0) != PQPING_REJECT) {
+            return rc;
+        }
+        pause_ms(100);
+    }
+}
+
+/* ------------------------------------------------------------ interface */
+
+static void report(const struct cluster *c, struct embedded_status *status)
+{
+    memset(status, 0, sizeof(*status));
+    status->exists = c->exists;
+    memcpy(status->cluster_dir, c->dir, sizeof(status->cluster_dir));
+    memcpy(status->log_path, c->log_path, sizeof(status->log_path));
+    if (c->exists) {
+        status->pid = cluster_postmaster(c, status->socket_dir);
+    }
+    status->running = status->pid != 0;
+    if (!status->running) {
+        status->socket_dir[0] = '\0';
+    }
+}
+
+static int start_locked(struct cluster *c, struct embedded_status *status,
+                        struct psc_error *err)
+{
+    report(c, status);
+    if (!status->running) {
+        int rc = start_server(c, err);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+        report(c, status);
+    }
+    PGconn *conn = NULL;
+    int rc = connect_superuser(status->socket_dir, &conn, err);
+    if (rc == PSC_OK) {
+        rc = ensure_database(conn, err);
+    }
+    PQfinish(conn);
+    return rc;
+}
+
+int embedded_start(const struct embedded_options *o,
+                   struct embedded_status *status, struct psc_error *err)
+{
+    struct embedded_status own;
+    struct cluster c;
+    int lock_fd = -1;
+    int rc = make_data_dir(o->data_dir, err);
+    if (rc == PSC_OK) {
+        rc = lock(o->data_dir, &lock_fd, err);
+    }
+    if (rc != PSC_OK) {
+        return rc;
+    }
+    rc = cluster_find(&c, o->data_dir, err);
+    if (rc == PSC_OK) {
+        c.no_sync = o->no_sync;
+        rc = start_locked(&c, status != NULL ? status : &own, err);
+    }
+    (void)close(lock_fd);
+    return rc;
+}
+
+int embedded_status(const char *data_dir, struct embedded_status *status,
+                    struct psc_error *err)
+{
+    struct cluster c;
+    memset(status, 0, sizeof(*status));
+    int rc = cluster_find(&c, data_dir, err);
+    if (rc == PSC_OK) {
+        report(&c, status);
+    }
+    return rc == PSC_MISSING ? PSC_OK : rc;
+}
+
+static bool wait_stopped(const struct cluster *c, int seconds)
+{
+    int64_t deadline_us = psc_clock_mono_us() + seconds * PSC_US_PER_S;
+    while (cluster_postmaster(c, NULL) != 0) {
+        if (psc_clock_mono_us() >= deadline_us) {
+            return false;
+        }
+        pause_ms(LOOK_MS);
+    }
+    return true;
+}
+
+static int stop_locked(const struct cluster *c, struct psc_error *err)
+{
+    struct embedded_status status;
+    report(c, &status);
+    if (status.running) {
+        if (kill(status.pid, SIGINT) != 0 && errno != ESRCH) {
+            return psc_error_set(err, PSC_PERMISSION,
+                                 "cannot stop PostgreSQL (pid %ld): %s",
+                                 (long)status.pid, strerror(errno));
+        }
+        if (!wait_stopped(c, STOP_TIMEOUT_S)) {
+            psc_log_warn("PostgreSQL in %s does not stop: ending it", c->dir);
+        }
+    }
+    int rc = cluster_end_processes(c, SIGQUIT, err);
+    if (rc == PSC_OK && status.running) {
+        (void)rmdir(status.socket_dir);
+        psc_log_info("stopped PostgreSQL in %s", c->dir);
+    }
+    return rc;
+}
+
+int embedded_stop(const char *data_dir, struct psc_error *err)
+{
+    struct cluster c;
+    int lock_fd = -1;
+    int rc = cluster_find(&c, data_dir, err);
+    if (rc == PSC_MISSING || (rc == PSC_OK && !c.exists)) {
+        return PSC_OK;
+    }
+    if (rc == PSC_OK) {
+        rc = lock(c.data_dir, &lock_fd, err);
+    }
+    if (rc == PSC_OK) {
+        rc = stop_locked(&c, err);
+        (void)close(lock_fd);
+    }
+    return rc;
+}
+
+int embedded_kill(const char *data_dir, struct psc_error *err)
+{
+    struct cluster c;
+    int rc = cluster_find(&c, data_dir, err);
+    if (rc != PSC_OK) {
+        return rc;
+    }
+    pid_t pids[1024];
+    pid_t postmaster = cluster_postmaster(&c, NULL);
+    if (postmaster != 0) {
+        (void)kill(postmaster, SIGKILL);
+    }
+    size_t n = cluster_processes(&c, pids, sizeof(pids) / sizeof(pids[0]));
+    for (size_t i = 0; i < n; i++) {
+        (void)kill(pids[i], SIGKILL);
+    }
+    return PSC_OK;
+}
