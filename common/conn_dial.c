@@ -193,6 +193,10 @@ static void on_resolved(uv_getaddrinfo_t *req, int status,
         return;
     }
     c->dial->resolution = NULL;
+    if (c->state != PSC_CONN_RESOLVING) {
+        uv_freeaddrinfo(list);
+        return; /* closed meanwhile */
+    }
     if (status == 0) {
         take_addresses(c->dial, list);
     }
