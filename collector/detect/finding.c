@@ -330,37 +330,25 @@ void finding_boot(struct detect_host *h)
 
 /* --- reviewing --- */
 
-/* The newest windows rise at a fair share of the finding's rate, or at any
- * rate that would be evidence by itself. */
-static bool still_grows(const struct detect_host *h, const struct scale *scale,
-                        const struct finding *f, const struct trend_points *p)
+/* Whether the newest windows rise at a fair share of the finding's rate. What
+ * leaks on much slower has stopped as far as this finding goes, and is found
+ * anew once it is over. The rate is measured only when the newest floor rose
+ * too, so that it stays that of the growth. */
+static void follow_growth(const struct detect_host *h,
+                          const struct scale *scale, struct finding *f,
+                          const struct trend_points *p)
 {
     struct trend_points recent;
-    double expected = per_window(scale, f->now.bytes_per_day);
+    double least = GROWING_SHARE * per_window(scale, f->now.bytes_per_day);
     uint32_t need = f->now.fast ? RECENT_FAST : RECENT_SLOW;
     uint32_t lag = scale->period;
 
-    if (p->n < need || p->y[p->n - 1] <= p->y[p->n - 1 - lag]) {
-        return false;
-    }
     trend_tail(p, need, &recent);
-    if (trend_sen(&recent, lag) >= GROWING_SHARE * expected) {
-        return true;
+    if (p->n < need || trend_sen(&recent, lag) < least) {
+        f->now.growing = f->now.growing && p->n < need;
+        return;
     }
-    trend_tail(p, FAST_WINDOWS + lag - 1, &recent);
-    double slope = trend_sen(&recent, lag);
-    return trend_kendall(&recent, lag, series_band(f->base)) >=
-               h->settings.slow_z &&
-           per_day(scale, slope) >= h->settings.min_bytes_per_day;
-}
-
-static void follow_growth(struct detect_host *h, const struct scale *scale,
-                          struct finding *f, const struct trend_points *p)
-{
-    uint32_t need = f->now.fast ? RECENT_FAST : RECENT_SLOW;
-
-    if (!still_grows(h, scale, f, p)) {
-        f->now.growing = false;
+    if (p->y[p->n - 1] - p->y[p->n - 1 - lag] < least * lag) {
         return;
     }
     if (!f->now.growing) {
