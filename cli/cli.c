@@ -1,0 +1,255 @@
+/* What all commands share: arguments, errors, help. See cli.h. */
+#include "cli/cli.h"
+
+#include <langinfo.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define WRAP_COLUMNS 78
+
+static const struct psc_option global_options[] = {
+    DATABASE_OPTIONS("poolscope", struct cli_options, database),
+    {"poolscope", "json", PSC_OPT_BOOL, offsetof(struct cli_options, json),
+     NULL, 0, 0, NULL, "print JSON for scripts"},
+    {"poolscope", "csv", PSC_OPT_BOOL, offsetof(struct cli_options, csv), NULL,
+     0, 0, NULL, "print CSV with a header line for scripts"},
+    {"poolscope", "help", PSC_OPT_BOOL, offsetof(struct cli_options, help),
+     NULL, 0, 0, NULL, "print this"},
+    {.name = NULL},
+};
+
+static int env_int(const char *name)
+{
+    const char *text = getenv(name);
+    long value = text ? strtol(text, NULL, 10) : 0;
+
+    return value > 0 && value < 10000 ? (int)value : 0;
+}
+
+void cli_init(struct cli *cli)
+{
+    struct winsize size;
+    const char *no_color = getenv("NO_COLOR");
+    const char *term = getenv("TERM");
+
+    memset(cli, 0, sizeof *cli);
+    setlocale(LC_CTYPE, "");
+    cli->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    cli->tty = isatty(STDOUT_FILENO) == 1;
+    cli->color = cli->tty && (!no_color || !*no_color) &&
+                 (!term || strcmp(term, "dumb") != 0);
+    if (cli->tty) {
+        bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
+        cli->width = known && size.ws_col > 0 ? size.ws_col : 80;
+        cli->height = known && size.ws_row > 0 ? size.ws_row : 24;
+    }
+    if (env_int("COLUMNS") > 0 && (cli->tty || cli->width == 0)) {
+        cli->width = env_int("COLUMNS");
+    }
+    struct psc_error err;
+    if (psc_config_defaults(global_options, &cli->options, &err) != 0) {
+        abort(); /* the table above is wrong, or no memory at the start */
+    }
+}
+
+void cli_fini(struct cli *cli)
+{
+    psc_config_fini(global_options, &cli->options);
+}
+
+int cli_global_arg(struct cli *cli, int argc, char **argv, int *i, int *known,
+                   struct psc_error *err)
+{
+    int rc = psc_config_arg(global_options, &cli->options, argc, argv, i, known,
+                            err);
+    cli->format = cli->options.json  ? CLI_JSON
+                  : cli->options.csv ? CLI_CSV
+                                     : CLI_TABLE;
+    return rc;
+}
+
+void cli_global_help(FILE *out)
+{
+    psc_config_help(global_options, out);
+}
+
+int cli_fail(const struct psc_error *err)
+{
+    fprintf(stderr, "poolscope: %s\n", err->msg);
+    return CLI_FAILURE;
+}
+
+int cli_failf(const char *fmt, ...)
+{
+    va_list args;
+
+    fputs("poolscope: ", stderr);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return CLI_FAILURE;
+}
+
+int cli_usagef(const struct command *command, const char *fmt, ...)
+{
+    va_list args;
+
+    fputs("poolscope: ", stderr);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fprintf(stderr, "\nTry 'poolscope %s%s--help'.\n",
+            command ? command->name : "", command ? " " : "");
+    return CLI_USAGE;
+}
+
+/* Print @text wrapped, each line after @indent blanks; its own line breaks
+ * stay. */
+static void print_wrapped(FILE *out, const char *text, int indent)
+{
+    int column = 0;
+
+    while (*text) {
+        size_t len = strcspn(text, " \n");
+        if (column > 0 && column + 1 + (int)len > WRAP_COLUMNS) {
+            fputc('\n', out);
+            column = 0;
+        }
+        if (column == 0 && len > 0) {
+            fprintf(out, "%*s", indent, "");
+            column = indent;
+        } else if (len > 0) {
+            fputc(' ', out);
+            column++;
+        }
+        fwrite(text, 1, len, out);
+        column += (int)len;
+        text += len;
+        if (*text == '\n') {
+            fputc('\n', out);
+            column = 0;
+        }
+        text += *text ? 1 : 0;
+    }
+    if (column > 0) {
+        fputc('\n', out);
+    }
+}
+
+void cli_help(const struct command *command, FILE *out)
+{
+    fprintf(out, "Usage: poolscope %s %s\n\n", command->name,
+            command->synopsis);
+    print_wrapped(out, command->summary, 0);
+    if (command->text) {
+        fputc('\n', out);
+        print_wrapped(out, command->text, 0);
+    }
+    if (command->options) {
+        fputs("\nOptions:\n", out);
+        psc_config_help(command->options, out);
+    }
+    fputs("\nOptions of every command:\n", out);
+    cli_global_help(out);
+    if (command->examples) {
+        fprintf(out, "\nExamples:\n%s", command->examples);
+    }
+    fputs("\nExit status: 0 done, 1 failed, 2 wrong usage.\n", out);
+}
+
+/* Read argv[*i], of whatever sort. Returns 0 or an error. */
+static int read_arg(struct cli *cli, const struct command *command, void *conf,
+                    int argc, char **argv, int *i, struct cli_words *words,
+                    struct psc_error *err)
+{
+    const char *arg = argv[*i];
+    int known = 0;
+
+    if (arg[0] != '-' || arg[1] == '\0') {
+        if (words->n == CLI_WORDS_MAX) {
+            return psc_error_set(err, PSC_CONFIG, "too many arguments");
+        }
+        words->v[words->n++] = arg;
+        ++*i;
+        return 0;
+    }
+    if (strcmp(arg, "-h") == 0) {
+        cli->options.help = true;
+        ++*i;
+        return 0;
+    }
+    if (command->options) {
+        int rc =
+            psc_config_arg(command->options, conf, argc, argv, i, &known, err);
+        if (rc != 0 || known) {
+            return rc;
+        }
+    }
+    int rc = cli_global_arg(cli, argc, argv, i, &known, err);
+    if (rc == 0 && !known) {
+        return psc_error_set(err, PSC_CONFIG, "unknown option '%s'", arg);
+    }
+    return rc;
+}
+
+static int read_args(struct cli *cli, const struct command *command, void *conf,
+                     int argc, char **argv, struct cli_words *words,
+                     struct psc_error *err)
+{
+    int i = 1;
+
+    words->n = 0;
+    while (i < argc) {
+        if (strcmp(argv[i], "--") == 0) {
+            for (i++; i < argc && words->n < CLI_WORDS_MAX; i++) {
+                words->v[words->n++] = argv[i];
+            }
+            return i < argc
+                       ? psc_error_set(err, PSC_CONFIG, "too many arguments")
+                       : 0;
+        }
+        int rc = read_arg(cli, command, conf, argc, argv, &i, words, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+int cli_args(struct cli *cli, const struct command *command, void *conf,
+             int argc, char **argv, int min_words, int max_words,
+             struct cli_words *words)
+{
+    struct psc_error err;
+    int code;
+
+    if (command->options &&
+        psc_config_defaults(command->options, conf, &err) != 0) {
+        return cli_fail(&err);
+    }
+    if (read_args(cli, command, conf, argc, argv, words, &err) != 0) {
+        code = cli_usagef(command, "%s", err.msg);
+    } else if (cli->options.help) {
+        cli_help(command, stdout);
+        code = CLI_OK;
+    } else if (cli->options.json && cli->options.csv) {
+        code = cli_usagef(command, "--json or --csv, not both");
+    } else if (words->n < min_words || words->n > max_words) {
+        code = cli_usagef(command, "%s: usage: poolscope %s %s",
+                          words->n < min_words ? "something is missing"
+                                               : "too many arguments",
+                          command->name, command->synopsis);
+    } else {
+        return -1;
+    }
+    if (command->options) {
+        psc_config_fini(command->options, conf);
+    }
+    return code;
+}
