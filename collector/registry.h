@@ -24,6 +24,7 @@ struct registry_entry {
     int32_t id;        /* in the database; 0: unknown, -1: it has no room */
     uint8_t flags;     /* proto/table.h's, as known to the database */
     uint8_t new_flags; /* with those that hosts added since */
+    bool asked;        /* is in the request that is being put together */
     uint16_t used_day; /* last day on which the id was asked for */
 };
 
@@ -58,6 +59,14 @@ PSC_MUST_CHECK int registry_add(struct registry *r, struct psc_bytes key,
 
 /* The database's id, 0 if it must be interned first, -1 if it was refused. */
 int32_t registry_id(struct registry *r, uint32_t index);
+
+/* The id as it stands, for a batch whose names have just been asked for: a
+ * unit that is sent again must not find its ids gone. */
+static inline int32_t registry_known_id(const struct registry *r,
+                                        uint32_t index)
+{
+    return r->entries[index].id;
+}
 
 /* The database says: @id (0: no room, not asked again today). */
 void registry_learn(struct registry *r, uint32_t index, int32_t id,

@@ -14,6 +14,7 @@
 #define STILL_RISING  0.25         /* of the slope: the leak's part of a ring */
 #define DAILY_SHARE   0.35         /* of the mean day: a day's least growth */
 #define LAST_DAY      0.6          /* of any day: the last day's least */
+#define LAST_OF_THREE 0.85         /* if only three days show */
 #define SLOW_SHORT    12           /* windows, once a week has been seen */
 #define SLOW_WEEK     28
 #define SLOW_ABOVE    0.25 /* of all earlier swing: above the peak */
@@ -142,10 +143,11 @@ static bool grows_daily(const struct trend_points *tail)
     double mean = (day[days - 1] - day[0]) / (days - 1);
     double last = day[days - 1] - day[days - 2];
     double last_two = day[days - 1] - day[days - 3];
+    double share = days > 3 ? LAST_DAY : LAST_OF_THREE;
     for (uint32_t d = 1; d < days; d++) {
         double one = day[d] - day[d - 1];
         double two = d > 1 ? day[d] - day[d - 2] : 0;
-        if (one < DAILY_SHARE * mean || last < LAST_DAY * one ||
+        if (one < DAILY_SHARE * mean || last < share * one ||
             last_two < NOT_SLOWING * two) {
             return false;
         }

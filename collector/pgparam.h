@@ -1,0 +1,74 @@
+/* Parameters of statements in PostgreSQL's binary form, and results from it.
+ * Pure. */
+#ifndef PSC_COLLECTOR_PGPARAM_H
+#define PSC_COLLECTOR_PGPARAM_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "collector/pglink_io.h"
+#include "common/buf.h"
+
+/* The parameters of one statement; filled in order, then sent. */
+struct pgparams {
+    struct pglink_param param[PGLINK_PARAMS_MAX];
+    uint8_t scalar[PGLINK_PARAMS_MAX][8]; /* what param[] points into */
+    unsigned n;
+};
+
+void pgparam_null(struct pgparams *p);
+void pgparam_int16(struct pgparams *p, int16_t v);
+void pgparam_int32(struct pgparams *p, int32_t v);
+void pgparam_int64(struct pgparams *p, int64_t v);
+void pgparam_double(struct pgparams *p, double v);
+/* Microseconds since 1970, cut to what PostgreSQL can store. */
+void pgparam_time(struct pgparams *p, int64_t us);
+/* The same, where 0 means none. */
+void pgparam_time_or_null(struct pgparams *p, int64_t us);
+/* Borrowed until the statement is sent; NULL is SQL NULL. */
+void pgparam_text(struct pgparams *p, const char *text);
+void pgparam_bytes(struct pgparams *p, const void *data, size_t len);
+void pgparam_uuid(struct pgparams *p, const uint8_t uuid[16]);
+/* An array that was built in @b. */
+void pgparam_array(struct pgparams *p, const struct psc_buf *b);
+
+/* Arrays of one dimension: begin, put each element, end. Elements may be
+ * NULL. Errors are sticky in @b. */
+enum pgarray_type {
+    PGARRAY_INT4 = 23,
+    PGARRAY_INT8 = 20,
+    PGARRAY_FLOAT8 = 701,
+    PGARRAY_TEXT = 25,
+    PGARRAY_TIMESTAMPTZ = 1184,
+};
+void pgarray_begin(struct psc_buf *b, enum pgarray_type type);
+void pgarray_null(struct psc_buf *b);
+void pgarray_int32(struct psc_buf *b, int32_t v);
+void pgarray_int64(struct psc_buf *b, int64_t v);
+void pgarray_double(struct psc_buf *b, double v);
+void pgarray_time(struct psc_buf *b, int64_t us);
+void pgarray_text(struct psc_buf *b, const void *text, size_t len);
+void pgarray_end(struct psc_buf *b);
+
+/* Results in binary; 0, "" or false for NULL and for what does not fit. */
+int64_t pgresult_int64(const PGresult *res, int row, int col);
+int32_t pgresult_int32(const PGresult *res, int row, int col);
+double pgresult_double(const PGresult *res, int row, int col);
+bool pgresult_bool(const PGresult *res, int row, int col);
+const char *pgresult_text(const PGresult *res, int row, int col);
+int64_t pgresult_time(const PGresult *res, int row, int col);
+
+/* An array in binary: @n elements, read one by one from @in. */
+struct pgarray_reader {
+    struct psc_bytes in; /* what is left */
+    uint32_t n;          /* elements of the whole array */
+};
+void pgarray_reader_init(struct pgarray_reader *r, const PGresult *res, int row,
+                         int col);
+/* The next element: false for NULL, or when there is none. */
+bool pgarray_next_int32(struct pgarray_reader *r, int32_t *v);
+bool pgarray_next_int64(struct pgarray_reader *r, int64_t *v);
+bool pgarray_next_double(struct pgarray_reader *r, double *v);
+
+#endif
