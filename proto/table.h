@@ -26,9 +26,9 @@
 /* The protocol's limits of one host, vanished entries since the last keyframe
  * included: a decoder must take what an encoder may send. */
 #define TABLE_MAX_TAGS              32768u
-#define TABLE_MAX_TAG_KEY_BYTES     (TABLE_MAX_TAGS * 96u)
+#define TABLE_MAX_TAG_KEY_BYTES     ((size_t)TABLE_MAX_TAGS * 96)
 #define TABLE_MAX_COUNTERS          8192u
-#define TABLE_MAX_COUNTER_KEY_BYTES (TABLE_MAX_COUNTERS * 96u)
+#define TABLE_MAX_COUNTER_KEY_BYTES ((size_t)TABLE_MAX_COUNTERS * 96)
 
 /* The least budget of table_encode(): the longest entry fits. */
 #define TABLE_BUDGET_MIN_BYTES (TABLE_KEY_MAX_BYTES + 128u)

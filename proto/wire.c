@@ -326,8 +326,10 @@ static int enlarge(struct wire_decoder *d, size_t want)
     return PSC_OK;
 }
 
-static int unpack(struct wire_decoder *d, struct psc_bytes frame,
-                  Poolscope__V1__Envelope **out, struct psc_error *err)
+/* Returns NULL and the reason in *@rc if the frame cannot be unpacked. */
+static Poolscope__V1__Envelope *unpack(struct wire_decoder *d,
+                                       struct psc_bytes frame, int *rc,
+                                       struct psc_error *err)
 {
     struct arena_use use = {.d = d};
     ProtobufCAllocator allocator = {take, release, &use};
@@ -335,25 +337,28 @@ static int unpack(struct wire_decoder *d, struct psc_bytes frame,
 
     while (frame.len <= WIRE_UNPACK_BUDGET_BYTES &&
            want <= WIRE_UNPACK_BUDGET_BYTES) {
-        int rc = enlarge(d, want);
-        if (rc != PSC_OK) {
-            return psc_error_set(err, rc, "no memory to unpack a message");
+        *rc = enlarge(d, want);
+        if (*rc != PSC_OK) {
+            (void)psc_error_set(err, *rc, "no memory to unpack a message");
+            return NULL;
         }
         d->used = 0;
         use.full = false;
-        *out =
+        Poolscope__V1__Envelope *envelope =
             poolscope__v1__envelope__unpack(&allocator, frame.len, frame.data);
-        if (*out != NULL) {
-            return PSC_OK;
+        if (envelope != NULL) {
+            return envelope;
         }
         if (!use.full) {
-            return psc_error_set(err, PSC_FORMAT, "not a protobuf message");
+            *rc = psc_error_set(err, PSC_FORMAT, "not a protobuf message");
+            return NULL;
         }
         want = d->cap * 2;
     }
-    return psc_error_set(err, PSC_LIMIT,
-                         "a message that unpacks into more than %u bytes",
-                         WIRE_UNPACK_BUDGET_BYTES);
+    *rc = psc_error_set(err, PSC_LIMIT,
+                        "a message that unpacks into more than %zu bytes",
+                        WIRE_UNPACK_BUDGET_BYTES);
+    return NULL;
 }
 
 /* --- checking --- */
@@ -589,9 +594,9 @@ static void read_body(struct check *c, const Poolscope__V1__Envelope *e,
 int wire_decode(struct wire_decoder *d, struct psc_bytes frame,
                 struct wire_message *out, struct psc_error *err)
 {
-    Poolscope__V1__Envelope *envelope = NULL;
-    int rc = unpack(d, frame, &envelope, err);
-    if (rc != PSC_OK) {
+    int rc = PSC_OK;
+    Poolscope__V1__Envelope *envelope = unpack(d, frame, &rc, err);
+    if (envelope == NULL) {
         return rc;
     }
     struct check check = {.rc = PSC_OK, .err = err};

@@ -10,7 +10,7 @@
 
 #define WIRE_PROTOCOL_MIN        1u
 #define WIRE_PROTOCOL_MAX        1u
-#define WIRE_UNPACK_BUDGET_BYTES (2u * 1024u * 1024u)
+#define WIRE_UNPACK_BUDGET_BYTES ((size_t)2 * 1024 * 1024)
 #define WIRE_TEXT_MAX_BYTES      1024u /* any string of a peer */
 #define WIRE_LABELS_MAX          64u   /* pairs in a hello */
 

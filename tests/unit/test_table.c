@@ -1,5 +1,6 @@
 /* The snapshot codec: what an encoder packs, a decoder shows, at every tick
- * and whatever happened; and no bytes from a peer break a decoder. */
+ * and whatever happened. test_table_random.c drives it at
+ * random, test_table_hostile.c with the bytes of bad peers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,41 +8,15 @@
 #include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "proto/table.h"
 #include "proto/wire.h"
 #include "tests/lib/fault.h"
+#include "tests/unit/table_pair.h"
 
-enum {
-    BUDGET = 1 << 20,
-    MAX_ENTRIES = 512,
-    KEY_BYTES = MAX_ENTRIES * TABLE_KEY_MAX_BYTES,
-};
 #define SLAB (TAG_OUTSTANDING | TAG_BYTES)
 #define POOL (TAG_ALLOCS | TAG_FREES | TAG_OUTSTANDING | TAG_BYTES)
-
-/* An agent's table and the collector's one of it. */
-struct pair {
-    struct table from, to;
-    struct table_writer w;
-    struct columns last;
-};
-
-static void start(struct pair *p, uint32_t columns)
-{
-    table_init(&p->from, columns, MAX_ENTRIES, KEY_BYTES, true);
-    table_init(&p->to, columns, MAX_ENTRIES, KEY_BYTES, false);
-    table_writer_init(&p->w, BUDGET);
-}
-
-static void stop(struct pair *p)
-{
-    table_fini(&p->from);
-    table_fini(&p->to);
-    table_writer_fini(&p->w);
-}
 
 static void put(struct pair *p, const char *key, uint8_t flags, int64_t a,
                 int64_t b, int64_t c, int64_t d)
@@ -55,58 +30,6 @@ static void put_slab(struct pair *p, const char *key, int64_t outstanding,
                      int64_t bytes)
 {
     put(p, key, SLAB, 0, 0, outstanding, bytes);
-}
-
-static size_t packed_bytes(const struct columns *c)
-{
-    return c->names.len + c->gaps.len + c->gone.len + c->values.len;
-}
-
-/* Both sides have the same dictionary, flags, liveness and values. */
-static void assert_same(const struct table *a, const struct table *b)
-{
-    assert_int_equal(a->names.count, b->names.count);
-    assert_int_equal(a->n_live, b->n_live);
-    uint32_t n_live = 0;
-    for (uint32_t i = 0; i < a->names.count; i++) {
-        struct psc_bytes x = psc_map_key(&a->names, i);
-        struct psc_bytes y = psc_map_key(&b->names, i);
-        assert_int_equal(x.len, y.len);
-        assert_memory_equal(x.data, y.data, x.len);
-        assert_int_equal(a->entries[i].live, b->entries[i].live);
-        assert_int_equal(a->entries[i].flags, b->entries[i].flags);
-        assert_memory_equal(table_values(a, i), table_values(b, i),
-                            a->columns * sizeof(int64_t));
-        n_live += a->entries[i].live;
-    }
-    assert_int_equal(n_live, b->n_live);
-}
-
-/* Encode all parts and apply them. Returns the number of parts, or minus the
- * encoder's error. */
-static int send(struct pair *p, bool keyframe, size_t budget)
-{
-    struct psc_error err = {.code = 0};
-    uint32_t next = 0;
-    int parts = 0;
-    do {
-        int rc =
-            table_encode(&p->from, keyframe, 7, budget, &next, &p->w, &p->last);
-        if (rc != PSC_OK) {
-            return -rc;
-        }
-        assert_true(packed_bytes(&p->last) <= budget);
-        assert_int_equal(p->last.keyframe, keyframe);
-        assert_int_equal(p->last.base_seq, keyframe ? 0 : 7);
-        rc = table_apply(&p->to, &p->last, parts == 0, &err);
-        if (rc != PSC_OK) {
-            print_error("%s\n", err.msg);
-        }
-        assert_int_equal(rc, PSC_OK);
-        parts++;
-    } while (next != 0);
-    assert_same(&p->from, &p->to);
-    return parts;
 }
 
 static void send_delta(struct pair *p)
@@ -595,399 +518,6 @@ static void the_documented_example_holds(void **state)
     stop(&p);
 }
 
-/* --- hostile bytes --- */
-
-struct hostile {
-    const char *what;
-    int code; /* expected; 0: fine */
-    bool keyframe;
-    struct psc_bytes names, gaps, gone, values;
-};
-#define B(text)                                                                \
-    {                                                                          \
-        (const uint8_t *)(text), sizeof(text) - 1                              \
-    }
-
-/* Applied to a table of "aa" and "bb" (slab tags), "bb" absent. */
-static const struct hostile hostiles[] = {
-    {"nothing", 0, false, {0}, {0}, {0}, {0}},
-    {"a good change", 0, false, {0}, B("\x1c\x00"), {0}, B("\x02\x02")},
-    {"a gap past the end",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\x02"),
-     {0},
-     B("\x02\x02")},
-    {"a huge gap",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
-     {0},
-     B("\x02\x02")},
-    {"a gap that wraps 32 bits",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\x80\x80\x80\x80\x10"),
-     {0},
-     B("\x02\x02")},
-    {"a varint of eleven bytes",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
-     {0},
-     B("\x02")},
-    {"a varint of more than 64 bits",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\x00"),
-     {0},
-     B("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\x02")},
-    {"a gap cut short", PSC_FORMAT, false, {0}, B("\x1c\x80"), {0}, B("\x02")},
-    {"values missing", PSC_FORMAT, false, {0}, B("\x1c\x00"), {0}, B("\x02")},
-    {"values left over",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\x00"),
-     {0},
-     B("\x02\x02\x02")},
-    {"values without gaps", PSC_FORMAT, false, {0}, {0}, {0}, B("\x02")},
-    {"a head with unknown bits",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x3c\x00"),
-     {0},
-     B("\x02\x02")},
-    {"a column that slabs have not",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x11\x00"),
-     {0},
-     B("\x02")},
-    {"an absent entry that vanishes",
-     PSC_FORMAT,
-     false,
-     {0},
-     {0},
-     B("\x01"),
-     {0}},
-    {"an entry that vanishes twice",
-     PSC_FORMAT,
-     false,
-     {0},
-     {0},
-     B("\x00\x00"),
-     {0}},
-    {"a vanishing past the end", PSC_FORMAT, false, {0}, {0}, B("\x02"), {0}},
-    {"vanished and changed",
-     PSC_FORMAT,
-     false,
-     {0},
-     B("\x1c\x00"),
-     B("\x00"),
-     B("\x02\x02")},
-    {"a good name", 0, false, B("\x0c\x00\x02zz"), {0}, {0}, {0}},
-    {"a name with a NUL", 0, false, B("\x0c\x00\x03z\0z"), {0}, {0}, {0}},
-    {"an empty name", PSC_FORMAT, false, B("\x0c\x00\x00"), {0}, {0}, {0}},
-    {"a known name",
-     PSC_FORMAT,
-     false,
-     B("\x0c\x00\x02"
-       "aa"),
-     {0},
-     {0},
-     {0}},
-    {"a name by prefix alone",
-     PSC_FORMAT,
-     false,
-     B("\x0c\x02\x00"),
-     {0},
-     {0},
-     {0}},
-    {"a prefix of more than there is",
-     PSC_FORMAT,
-     false,
-     B("\x0c\x03\x01x"),
-     {0},
-     {0},
-     {0}},
-    {"a name cut short", PSC_FORMAT, false, B("\x0c\x00\x05zz"), {0}, {0}, {0}},
-    {"a name of 2^63 bytes",
-     PSC_FORMAT,
-     false,
-     B("\x0c\x00\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01z"),
-     {0},
-     {0},
-     {0}},
-    {"a keyframe with a prefix of nothing",
-     PSC_FORMAT,
-     true,
-     B("\x0c\x01\x01z"),
-     {0},
-     {0},
-     {0}},
-    {"a keyframe that says gone",
-     PSC_FORMAT,
-     true,
-     B("\x0c\x00\x01z"),
-     {0},
-     B("\x00"),
-     {0}},
-    {"a keyframe of more than the table takes",
-     PSC_LIMIT,
-     true,
-     B("\0\0\1a\0\0\1b\0\0\1c\0\0\1d\0\0\1e"),
-     {0},
-     {0},
-     {0}},
-    {"an empty keyframe", 0, true, {0}, {0}, {0}, {0}},
-};
-
-static const struct columns base_keyframe = {
-    .keyframe = true,
-    .names = B("\x0c\x00\x02"
-               "aa"
-               "\x0c\x00\x02"
-               "bb"),
-    .gaps = B("\x1c\x00"),
-    .values = B("\x04\x04"),
-};
-
-static void hostile_bytes_are_refused(void **state)
-{
-    (void)state;
-    for (unsigned i = 0; i < sizeof(hostiles) / sizeof(hostiles[0]); i++) {
-        const struct hostile *h = &hostiles[i];
-        struct table t;
-        table_init(&t, TABLE_COLUMNS_MAX, 4, 4096, false);
-        assert_int_equal(table_apply(&t, &base_keyframe, true, NULL), PSC_OK);
-        assert_int_equal(t.n_live, 1);
-        struct columns in = {.keyframe = h->keyframe,
-                             .names = h->names,
-                             .gaps = h->gaps,
-                             .gone = h->gone,
-                             .values = h->values};
-        struct psc_error err = {.code = 0};
-        int rc = table_apply(&t, &in, true, &err);
-        if (rc != h->code) {
-            print_error("%s: %d %s\n", h->what, rc, err.msg);
-        }
-        assert_int_equal(rc, h->code);
-        if (rc != PSC_OK) {
-            in = (struct columns){.keyframe = false};
-            assert_int_equal(t.n_changed + t.n_gone, 0);
-            assert_int_equal(table_apply(&t, &in, true, NULL),
-                             PSC_NEED_KEYFRAME);
-            assert_int_equal(table_apply(&t, &base_keyframe, true, NULL),
-                             PSC_OK);
-            assert_int_equal(t.n_live, 1);
-        }
-        table_fini(&t);
-    }
-}
-
-static void a_delta_before_any_keyframe_is_refused(void **state)
-{
-    (void)state;
-    struct table t;
-    table_init(&t, TABLE_COLUMNS_MAX, 4, 4096, false);
-    struct columns in = {.keyframe = false};
-    assert_int_equal(table_apply(&t, &in, true, NULL), PSC_NEED_KEYFRAME);
-    in.keyframe = true; /* a later part without its first one */
-    assert_int_equal(table_apply(&t, &in, false, NULL), PSC_NEED_KEYFRAME);
-    table_fini(&t);
-}
-
-/* --- at random --- */
-
-static uint64_t seed;
-
-static uint32_t any(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 32) % below;
-}
-
-enum { N_KEYS = 3000, N_OWNERS = 3, WINDOW = 40 };
-
-/* What the decoder should show. */
-struct model {
-    bool live[N_KEYS];
-    uint8_t flags[N_KEYS];
-    int64_t values[N_KEYS][TABLE_COLUMNS_MAX];
-};
-
-static size_t make_key(uint32_t id, char *key)
-{
-    size_t len = (size_t)snprintf(key, TABLE_KEY_MAX_BYTES, "%ckey-%u-",
-                                  (int)(id % 6), id);
-    size_t more = id % 50 == 0 ? TABLE_KEY_MAX_BYTES - len : id % 5;
-    memset(key + len, (int)(id % 256), more);
-    return len + more;
-}
-
-static int64_t vary(int64_t v)
-{
-    switch (any(8)) {
-    case 0: return (int64_t)((uint64_t)any(UINT32_MAX) << 32 | any(1000));
-    case 1: return (int64_t)((uint64_t)v + ((uint64_t)any(9) - 4) * 4096);
-    case 2: return (int64_t)((uint64_t)v + any(200) - 100);
-    default: return v;
-    }
-}
-
-static void put_model(struct table *t, struct model *m, uint32_t id)
-{
-    char key[TABLE_KEY_MAX_BYTES];
-    size_t len = make_key(id, key);
-    uint8_t flags = (uint8_t)(id * 7 % 64);
-    if (any(2000) == 0) {
-        flags ^= ENTRY_RECLAIMABLE;
-    }
-    int64_t values[TABLE_COLUMNS_MAX];
-    for (unsigned c = 0; c < t->columns; c++) {
-        values[c] = vary(m->values[id][c]);
-    }
-    assert_int_equal(
-        table_put(t, (uint8_t)(id % N_OWNERS), key, len, flags, values),
-        PSC_OK);
-    uint32_t i = psc_map_find(&t->names, key, len);
-    assert_int_not_equal(i, PSC_MAP_NONE);
-    m->live[id] = true;
-    m->flags[id] = flags;
-    for (unsigned c = 0; c < t->columns; c++) {
-        bool has = t->columns == 1 || (flags >> c & 1) != 0;
-        m->values[id][c] = has ? values[c] : 0;
-    }
-    if (t->columns > 1 && (flags & (ENTRY_REAL | 7)) == 7) {
-        m->values[id][COL_OUTSTANDING] =
-            (int64_t)((uint64_t)values[COL_ALLOCS] -
-                      (uint64_t)values[COL_FREES]);
-    }
-}
-
-static void random_sample(struct table *t, struct model *m, uint32_t base)
-{
-    table_begin(t);
-    for (uint32_t owner = 0; owner < N_OWNERS; owner++) {
-        uint32_t action = any(10);
-        if (action == 0) {
-            table_hold(t, (uint8_t)owner);
-            continue;
-        }
-        for (uint32_t id = owner; id < N_KEYS; id += N_OWNERS) {
-            m->live[id] = false;
-        }
-        uint32_t drop = any(3) == 0 ? 4 : 100;
-        for (uint32_t i = 0; i < WINDOW && action != 1; i++) {
-            uint32_t id = (base + i) * N_OWNERS + owner;
-            if (id < N_KEYS && any(drop) != 0) {
-                put_model(t, m, id);
-            }
-        }
-    }
-}
-
-static void assert_model(const struct table *t, const struct model *m)
-{
-    uint32_t n_live = 0;
-    for (uint32_t id = 0; id < N_KEYS; id++) {
-        if (!m->live[id]) {
-            continue;
-        }
-        char key[TABLE_KEY_MAX_BYTES];
-        size_t len = make_key(id, key);
-        uint32_t i = psc_map_find(&t->names, key, len);
-        assert_int_not_equal(i, PSC_MAP_NONE);
-        assert_true(t->entries[i].live);
-        assert_int_equal(t->entries[i].flags, m->flags[id]);
-        assert_memory_equal(table_values(t, i), m->values[id],
-                            t->columns * sizeof(int64_t));
-        n_live++;
-    }
-    assert_int_equal(t->n_live, n_live);
-}
-
-static void run_random(uint32_t columns, unsigned ticks)
-{
-    struct pair p;
-    start(&p, columns);
-    struct model *m = calloc(1, sizeof(*m));
-    assert_non_null(m);
-    unsigned in_parts = 0, asked = 0;
-    for (unsigned tick = 0; tick < ticks; tick++) {
-        do {
-            random_sample(&p.from, m, tick / 4);
-        } while (any(10) == 0);
-        size_t budget = TABLE_BUDGET_MIN_BYTES + any(4000);
-        int rc = -PSC_NEED_KEYFRAME;
-        if (any(50) != 0) {
-            rc = send(&p, false, budget);
-            asked += rc < 0;
-        }
-        if (rc < 0) {
-            rc = send(&p, true, budget);
-        }
-        assert_true(rc > 0);
-        in_parts += rc > 1;
-        assert_model(&p.to, m);
-    }
-    print_message("%u ticks: %u keyframes in parts, %u asked for\n", ticks,
-                  in_parts, asked);
-    assert_true(in_parts > 0 && asked > 0);
-    free(m);
-    stop(&p);
-}
-
-static void random_samples_arrive_as_they_were(void **state)
-{
-    (void)state;
-    for (unsigned run = 0; run < 4; run++) {
-        seed = 88172645463325252u + run;
-        run_random(TABLE_COLUMNS_MAX, 2500);
-        run_random(1, 2500);
-    }
-}
-
-static void random_damage_never_breaks_a_decoder(void **state)
-{
-    (void)state;
-    seed = 1234567;
-    struct pair p;
-    start(&p, TABLE_COLUMNS_MAX);
-    unsigned refused = 0;
-    for (int tick = 0; tick < 5000; tick++) {
-        tick_slab(&p, 60, 3, tick);
-        bool keyframe = !p.to.complete || tick % 10 == 0;
-        uint32_t next = 0;
-        assert_int_equal(
-            table_encode(&p.from, keyframe, 1, BUDGET, &next, &p.w, &p.last),
-            PSC_OK);
-        struct psc_buf *bufs[] = {&p.w.names, &p.w.gaps, &p.w.gone,
-                                  &p.w.values};
-        struct psc_buf *hit = bufs[any(4)];
-        if (hit->len > 0) {
-            hit->data[any((uint32_t)hit->len)] ^= (uint8_t)(1u << any(8));
-        }
-        int rc = table_apply(&p.to, &p.last, true, NULL);
-        refused += rc != PSC_OK;
-        assert_int_equal(p.to.complete, rc == PSC_OK);
-        assert_true(p.to.names.count <= p.to.cap);
-        assert_true(p.to.n_live <= p.to.names.count);
-    }
-    assert_true(refused > 100);
-    stop(&p);
-}
-
 /* --- no memory --- */
 
 /* One life of a pair, in which any step may run out of memory and is then
@@ -1004,7 +534,8 @@ static bool live_through(struct pair *p)
             for (int i = 0; i < n; i++) {
                 char key[32];
                 (void)snprintf(key, sizeof(key), "key %d of %d", i, tick / 2);
-                int64_t values[TABLE_COLUMNS_MAX] = {0, 0, i, tick * i};
+                int64_t values[TABLE_COLUMNS_MAX] = {0, 0, i,
+                                                     (int64_t)tick * i};
                 again |= table_put(&p->from, 0, key, strlen(key), SLAB,
                                    values) != PSC_OK;
             }
@@ -1016,7 +547,6 @@ static bool live_through(struct pair *p)
             table_encode(&p->from, keyframe, 1, BUDGET, &next, &p->w, &p->last);
         if (rc != PSC_OK) {
             failed = true;
-            keyframe = true;
             next = 0;
             assert_int_equal(rc, PSC_NOMEM);
             rc =
@@ -1093,10 +623,6 @@ int main(void)
         cmocka_unit_test(churn_never_fills_the_dictionary),
         cmocka_unit_test(puts_beyond_the_limits_are_refused_and_counted),
         cmocka_unit_test(the_documented_example_holds),
-        cmocka_unit_test(hostile_bytes_are_refused),
-        cmocka_unit_test(a_delta_before_any_keyframe_is_refused),
-        cmocka_unit_test(random_samples_arrive_as_they_were),
-        cmocka_unit_test(random_damage_never_breaks_a_decoder),
         cmocka_unit_test(every_failed_allocation_is_survived),
         cmocka_unit_test(pools_have_names),
     };

@@ -12,7 +12,7 @@
 #include "proto/wire.h"
 #include "tests/lib/fault.h"
 
-enum { FRAME_MAX_BYTES = 1 << 20 };
+enum { FRAME_MAX_BYTES = 1 << 20, BUFFER_MAX_BYTES = 3 << 20 };
 
 struct fixture {
     struct wire_decoder decoder;
@@ -26,7 +26,7 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
     assert_non_null(f);
     wire_decoder_init(&f->decoder);
-    psc_buf_init(&f->frame, 3 * FRAME_MAX_BYTES);
+    psc_buf_init(&f->frame, BUFFER_MAX_BYTES);
     *state = f;
     return 0;
 }
