@@ -37,8 +37,11 @@ PSC_MUST_CHECK int cluster_find_programs(struct cluster *c,
 PSC_MUST_CHECK int cluster_create(struct cluster *c, struct psc_error *err);
 
 /* Choose and make the directory of the socket: short, mode 0700, the
- * server's. */
+ * server's. Removes a stale socket in it: call it when no server runs. */
 PSC_MUST_CHECK int cluster_socket_dir(struct cluster *c, struct psc_error *err);
+
+/* Remove the socket and its directory, after the server has ended. */
+void cluster_socket_remove(struct cluster *c);
 
 /* Write the configuration files that are ours. */
 PSC_MUST_CHECK int cluster_configure(const struct cluster *c,
@@ -57,8 +60,11 @@ pid_t cluster_postmaster(const struct cluster *c, char *socket_dir);
 size_t cluster_processes(const struct cluster *c, pid_t *pids, size_t cap);
 
 /* End what a dead postmaster left: @signal to every process of the cluster,
- * SIGKILL to those that stay, and the stale postmaster.pid is removed. */
+ * SIGKILL to those that stay. */
 PSC_MUST_CHECK int cluster_end_processes(const struct cluster *c, int signal,
                                          struct psc_error *err);
+
+/* Remove postmaster.pid, once no process of the cluster is left. */
+void cluster_remove_pid_file(const struct cluster *c);
 
 #endif

@@ -182,6 +182,21 @@ static void choose_socket_dir(struct cluster *c)
                    (unsigned)hash);
 }
 
+/* A killed server leaves its socket and that one's lock file, which name a pid
+ * that may be another process by now. Nothing serves them any more. */
+static void remove_stale_socket(const struct cluster *c)
+{
+    static const char *const names[] = {".s.PGSQL." CLUSTER_PORT,
+                                        ".s.PGSQL." CLUSTER_PORT ".lock"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[PATH_MAX];
+        if (psc_path_join(path, sizeof(path), c->socket_dir, names[i]) ==
+            PSC_OK) {
+            (void)unlink(path);
+        }
+    }
+}
+
 int cluster_socket_dir(struct cluster *c, struct psc_error *err)
 {
     choose_socket_dir(c);
@@ -203,7 +218,17 @@ int cluster_socket_dir(struct cluster *c, struct psc_error *err)
                              "remove it",
                              c->socket_dir, c->owner.name);
     }
+    remove_stale_socket(c);
     return PSC_OK;
+}
+
+void cluster_socket_remove(struct cluster *c)
+{
+    if (c->socket_dir[0] == '\0') {
+        choose_socket_dir(c);
+    }
+    remove_stale_socket(c);
+    (void)rmdir(c->socket_dir);
 }
 
 /* The last line of @text that names a failure, else the last one at all. */

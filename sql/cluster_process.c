@@ -137,7 +137,6 @@ static bool wait_gone(const struct cluster *c)
 int cluster_end_processes(const struct cluster *c, int signal,
                           struct psc_error *err)
 {
-    char path[PATH_MAX];
     if (signal_all(c, signal) != 0 && !wait_gone(c)) {
         (void)signal_all(c, SIGKILL);
         if (!wait_gone(c)) {
@@ -147,8 +146,13 @@ int cluster_end_processes(const struct cluster *c, int signal,
                                  c->dir);
         }
     }
+    return PSC_OK;
+}
+
+void cluster_remove_pid_file(const struct cluster *c)
+{
+    char path[PATH_MAX];
     if (psc_path_join(path, sizeof(path), c->dir, "postmaster.pid") == 0) {
         (void)unlink(path);
     }
-    return PSC_OK;
 }

@@ -33,6 +33,8 @@ enum {
     OUTPUT_MAX_BYTES = 64 * 1024,
     LOG_ROTATE_BYTES = 8 * 1024 * 1024,
     LOOK_MS = 20,
+    START_RETRIES = 3,
+    RETRY_MS = 200,
 };
 
 static void pause_ms(long ms)
@@ -140,6 +142,7 @@ static int start_server(struct cluster *c, struct psc_error *err)
         rc = cluster_end_processes(c, SIGQUIT, err);
     }
     if (rc == PSC_OK) {
+        cluster_remove_pid_file(c);
         rc = cluster_socket_dir(c, err);
     }
     if (rc == PSC_OK) {
@@ -280,8 +283,9 @@ static void report(const struct cluster *c, struct embedded_status *status)
     }
 }
 
-static int start_locked(struct cluster *c, struct embedded_status *status,
-                        struct psc_error *err)
+/* Start the server unless it runs, and see to its roles. */
+static int start_once(struct cluster *c, struct embedded_status *status,
+                      struct psc_error *err)
 {
     report(c, status);
     if (!status->running) {
@@ -297,6 +301,18 @@ static int start_locked(struct cluster *c, struct embedded_status *status,
         rc = ensure_database(conn, err);
     }
     PQfinish(conn);
+    return rc;
+}
+
+/* A server that was just killed may still look alive: once more then. */
+static int start_locked(struct cluster *c, struct embedded_status *status,
+                        struct psc_error *err)
+{
+    int rc = start_once(c, status, err);
+    for (int i = 0; i < START_RETRIES && rc != PSC_OK && status->running; i++) {
+        pause_ms(RETRY_MS);
+        rc = start_once(c, status, err);
+    }
     return rc;
 }
 
@@ -346,7 +362,7 @@ static bool wait_stopped(const struct cluster *c, int seconds)
     return true;
 }
 
-static int stop_locked(const struct cluster *c, struct psc_error *err)
+static int stop_locked(struct cluster *c, struct psc_error *err)
 {
     struct embedded_status status;
     report(c, &status);
@@ -361,8 +377,12 @@ static int stop_locked(const struct cluster *c, struct psc_error *err)
         }
     }
     int rc = cluster_end_processes(c, SIGQUIT, err);
+    if (rc == PSC_OK) {
+        cluster_remove_pid_file(c);
+        memcpy(c->socket_dir, status.socket_dir, sizeof(c->socket_dir));
+        cluster_socket_remove(c);
+    }
     if (rc == PSC_OK && status.running) {
-        (void)rmdir(status.socket_dir);
         psc_log_info("stopped PostgreSQL in %s", c->dir);
     }
     return rc;
@@ -393,14 +413,9 @@ int embedded_kill(const char *data_dir, struct psc_error *err)
     if (rc != PSC_OK) {
         return rc;
     }
-    pid_t pids[1024];
     pid_t postmaster = cluster_postmaster(&c, NULL);
     if (postmaster != 0) {
-        (void)kill(postmaster, SIGKILL);
+        (void)kill(postmaster, SIGKILL); /* first: it would restart others */
     }
-    size_t n = cluster_processes(&c, pids, sizeof(pids) / sizeof(pids[0]));
-    for (size_t i = 0; i < n; i++) {
-        (void)kill(pids[i], SIGKILL);
-    }
-    return PSC_OK;
+    return cluster_end_processes(&c, SIGKILL, err);
 }
