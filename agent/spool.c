@@ -512,3 +512,25 @@ void spool_finish_front(struct spool *s)
     }
     s->state_dirty = true;
 }
+
+void spool_skip(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
+                uint64_t seq)
+{
+    while (s->n_segments > 0 && same_stream(s->segments[0].stream, stream) &&
+           s->segments[0].first_seq <= seq) {
+        spool_drop_segment(s, 0);
+    }
+    if (s->fd < 0) {
+        s->need_roll = true;
+    }
+    while (s->n_memory > 0 && same_stream(s->stream, stream)) {
+        struct psc_bytes rest = {s->memory.data, s->memory.len};
+        struct spool_record record;
+        size_t size;
+        if (spool_record_decode(rest, &record, &size) != PSC_OK ||
+            record.seq > seq) {
+            break;
+        }
+        drop_memory_group(s);
+    }
+}

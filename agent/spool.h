@@ -139,6 +139,11 @@ void spool_ack(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
  * the next one. No effect if the front is the stream being appended to. */
 void spool_finish_front(struct spool *s);
 
+/* Drop the segments of the front stream up to the one that holds @seq, counted
+ * unless acknowledged: the collector cannot make anything of it. */
+void spool_skip(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
+                uint64_t seq);
+
 /* Newest acknowledged seq of @stream that is known, or 0. */
 uint64_t spool_acked(const struct spool *s,
                      const uint8_t stream[SPOOL_STREAM_BYTES]);
@@ -162,6 +167,9 @@ struct spool_reader {
 
 void spool_reader_init(struct spool_reader *r);
 void spool_reader_fini(struct spool_reader *r, struct spool *s);
+
+/* Close its file and free its buffer until it is needed again. */
+void spool_reader_close(struct spool_reader *r, struct spool *s);
 
 /* Continue with @seq of @stream, or the first one after it that there is. */
 void spool_reader_seek(struct spool_reader *r, struct spool *s,

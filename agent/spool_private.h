@@ -37,7 +37,6 @@ void spool_set_trouble(struct spool *s, int status, const char *what);
 PSC_MUST_CHECK int spool_reader_open(struct spool_reader *r, struct spool *s,
                                      uint32_t number,
                                      struct spool_header *header);
-void spool_reader_close(struct spool_reader *r, struct spool *s);
 
 /* The next record of the file that is open. PSC_MISSING: its end; PSC_FORMAT:
  * torn or damaged here; PSC_IO; PSC_NOMEM. */
