@@ -108,7 +108,7 @@ struct detect_finding {
 
 /* The store has @finding open: it is not opened again, and lives on from its
  * detected_us. Call it before the first snapshot. If nobody kept onset_bytes
- * pass -1. Returns 0 or PSC_NOMEM. */
+ * pass -1, for grew_us 0. Returns 0 or PSC_NOMEM. */
 PSC_MUST_CHECK int detect_restore(struct detect_host *host,
                                   const struct detect_finding *finding);
 

@@ -285,8 +285,11 @@ int detect_restore(struct detect_host *host,
     f->dormant = true;
     f->restored = true;
     f->told = true;
-    f->quiet_from_us = finding->grew_us;
-    f->grew_for_us = finding->grew_us - finding->onset_us;
+    if (f->now.grew_us <= 0) {
+        f->now.grew_us = finding->updated_us;
+    }
+    f->quiet_from_us = f->now.grew_us;
+    f->grew_for_us = f->now.grew_us - finding->onset_us;
     return 0;
 }
 

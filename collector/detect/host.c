@@ -9,6 +9,7 @@
  * series is looked at again at its next rise, the group at the next window. */
 #include "collector/detect/host.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +17,10 @@
 #include "proto/table.h"
 
 #define SECOND_US     INT64_C(1000000)
-#define FAST_SAMPLES  12
-#define FAST_LEAST_US (20 * SECOND_US)
-#define FAST_MOST_US  (3600 * SECOND_US)
-#define SLOW_US       (6 * 3600 * SECOND_US)
+#define FAST_SAMPLES  INT64_C(12)
+#define FAST_LEAST_US (INT64_C(20) * SECOND_US)
+#define FAST_MOST_US  (INT64_C(3600) * SECOND_US)
+#define SLOW_US       (INT64_C(6) * 3600 * SECOND_US)
 #define WHOLE_SHARE   0.8 /* of its samples makes a window whole */
 #define SLOTS_LEAST   64
 
@@ -196,6 +197,7 @@ int host_track(struct detect_host *h, struct series *s, float before)
         return rc;
     }
     s->mover = h->n_movers;
+    assert(h->movers != NULL);
     struct mover *m = &h->movers[h->n_movers++];
     *m = (struct mover){.series = (uint32_t)(s - h->series)};
     if (!isnan(before)) {
@@ -260,7 +262,7 @@ static bool scale_advance(struct scale *scale, int64_t at_us,
         scale->closed = true;
         if (scale->n_x == TREND_MAX) {
             memmove(scale->x, scale->x + 1,
-                    (TREND_MAX - 1) * sizeof scale->x[0]);
+                    sizeof scale->x - sizeof scale->x[0]);
             scale->n_x--;
         }
         scale->x[scale->n_x++] = (double)scale->number;

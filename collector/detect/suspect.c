@@ -8,7 +8,7 @@
 #define FOLLOW_Z      1.8  /* and its trend */
 #define NOT_SLOWING   0.75 /* late half's slope over the early half's */
 #define FAST_SCATTER  8.0  /* growth over scatter */
-#define SLOW_SCATTER  5.0
+#define SLOW_SCATTER  8.0
 #define FAST_OF_TOTAL (1 / 8192.0) /* growth over the host's memory */
 #define FAST_GAPS     2.0          /* windows that may be missing */
 #define STILL_RISING  0.25         /* of the slope: the leak's part of a ring */

@@ -94,7 +94,7 @@ static void measure_close(uint32_t moving)
 static void measure_updates(uint32_t n_hosts)
 {
     struct detect_settings settings;
-    struct detect_host **hosts = calloc(n_hosts, sizeof *hosts);
+    struct detect_host **hosts = calloc(n_hosts, sizeof(struct detect_host *));
     uint64_t told = 0;
     size_t bytes = 0;
 
@@ -141,9 +141,9 @@ static void measure_updates(uint32_t n_hosts)
 
 int main(int argc, char **argv)
 {
-    int n_hosts = argc > 1 ? atoi(argv[1]) : 200;
+    long n_hosts = argc > 1 ? strtol(argv[1], NULL, 10) : 200;
 
-    measure_updates(n_hosts > 0 ? (uint32_t)n_hosts : 1);
+    measure_updates(n_hosts > 0 && n_hosts < 100000 ? (uint32_t)n_hosts : 1);
     measure_close(0);
     measure_close(30);
     measure_close(3000);

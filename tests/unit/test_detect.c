@@ -147,6 +147,29 @@ static void noisy_pages_are_found(void **state)
     }
 }
 
+/* A follower that is a trifle at first is taken in later: the group grows. */
+static void groups_grow(void **state)
+{
+    (void)state;
+    struct sim sim;
+    new_sim(&sim, 2);
+    while (sim_time(&sim) < START + 900) {
+        sim_begin(&sim);
+        double t = sim_time(&sim);
+        double grown = t > START ? RATE * 5 * (t - START) : 0;
+        put(&sim, FILP, 30 * MB + grown);
+        double more = t > START + 230 ? RATE * 0.1 * (t - START - 230) : 0;
+        put(&sim, SMALL, 1 * MB + 0.008 * grown + more);
+        assert_int_equal(sim_end(&sim), 0);
+    }
+    assert_int_equal(sim_count(&sim, DETECT_OPENED), 1);
+    assert_int_equal(sim.told[0].n_tags, 1);
+    assert_int_equal(sim.told[sim.n_told - 1].change, DETECT_CHANGED);
+    assert_int_equal(sim.told[sim.n_told - 1].n_tags, 2);
+    assert_true(has_tag(&sim.told[sim.n_told - 1], SMALL));
+    sim_fini(&sim);
+}
+
 /* --- what is not --- */
 
 static void caches_that_fill_are_quiet(void **state)
@@ -418,7 +441,7 @@ static void time_shift(void **state)
 static void restart_changes_nothing(void **state)
 {
     (void)state;
-    for (double stop = 100; stop < 1000; stop += 37) {
+    for (int stop = 100; stop < 1000; stop += 37) {
         struct sim a;
         struct sim b;
         struct leak l = endless;
@@ -618,6 +641,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lockstep_is_one_finding),
         cmocka_unit_test(noisy_pages_are_found),
+        cmocka_unit_test(groups_grow),
         cmocka_unit_test(caches_that_fill_are_quiet),
         cmocka_unit_test(slow_leak_of_a_full_host_needs_size),
         cmocka_unit_test(warm_up_after_a_boot_is_quiet),
