@@ -25,7 +25,7 @@
 enum {
     RECORD_MAX_BYTES = 8192, /* the kernel gives no longer ones */
     RECORDS_PER_TICK = 4000,
-    EVENTS_PER_TICK = 40,
+    EVENTS_PER_TICK = 24, /* so that a sample's list holds them all */
     DETAILS_MAX_BYTES = 6144,
     BOOT_ID_TEXT_BYTES = 36,
 };

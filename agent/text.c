@@ -62,14 +62,21 @@ bool text_take(struct text *t, const char *literal)
 bool text_until(struct text *t, const char *literal, struct text *before)
 {
     size_t n = strlen(literal);
-    const char *found = memmem(t->at, text_left(t), literal, n);
-    if (found == NULL) {
-        return false;
+    const char *at = t->at;
+    while ((size_t)(t->end - at) >= n) {
+        at = memchr(at, literal[0], (size_t)(t->end - at) - n + 1);
+        if (at == NULL) {
+            return false;
+        }
+        if (memcmp(at, literal, n) == 0) {
+            before->at = t->at;
+            before->end = at;
+            t->at = at + n;
+            return true;
+        }
+        at++;
     }
-    before->at = t->at;
-    before->end = found;
-    t->at = found + n;
-    return true;
+    return false;
 }
 
 bool text_equal(const struct text *t, const char *literal)
