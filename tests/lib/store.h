@@ -1,0 +1,45 @@
+/* Batches put into the database by the very statements that the collector
+ * uses, for tests of what SQL makes of them. Every function fails the running
+ * test on an error. */
+#ifndef PSC_TESTS_STORE_H
+#define PSC_TESTS_STORE_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+enum { STORE_NONE = 0, STORE_DELTA = 1, STORE_KEYFRAME = 2 };
+
+#define STORE_STREAM "00000000-0000-0000-0000-0000000000aa"
+#define STORE_BOOT   "00000000-0000-0000-0000-0000000000b0"
+
+/* Arrays are PostgreSQL's text form, "{1,2,NULL}"; NULL is SQL's NULL. */
+struct test_batch {
+    long long host_id, session;
+    const char *stream;  /* NULL: STORE_STREAM */
+    const char *boot_id; /* NULL: STORE_BOOT */
+    long long first_seq; /* 0: as seq */
+    long long seq;
+    int64_t at_us; /* since 1970 */
+    int tags_kind; /* STORE_… */
+    const char *tag_ids, *allocs, *frees, *outstanding, *bytes, *tags_gone;
+    int counters_kind;
+    const char *counter_ids, *counter_values, *counters_gone;
+    const char *drivers, *events, *sources; /* JSON or NULL */
+};
+
+/* poolscope_api.batch_store(): "stored", "duplicate" or "fenced". */
+const char *test_batch_store(PGconn *writer, const struct test_batch *b);
+
+/* Enrol @host with a token of its own; returns its id. */
+long long test_host_enrol(PGconn *writer, const char *host);
+
+/* Claim a session for @stream (NULL: STORE_STREAM) with an interval of 60 s;
+ * returns the session. */
+long long test_session_claim(PGconn *writer, long long host_id,
+                             const char *stream);
+
+/* Id of a tag or counter, made when new. */
+int test_tag_id(PGconn *writer, const char *pool, const char *tag);
+int test_counter_id(PGconn *writer, const char *counter, const char *instance);
+
+#endif
