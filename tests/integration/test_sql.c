@@ -1,0 +1,821 @@
+/* The schema and what programs write through it: migrations, roles, the
+ * cursor that makes ingest idempotent, identity, inventories, findings,
+ * retention. What views say about samples is in test_sql_samples.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "sql/embedded.h"
+#include "sql/migrate.h"
+#include "tests/lib/database.h"
+#include "tests/lib/store.h"
+#include "tests/lib/temp.h"
+
+enum { SQL_BYTES = 2048 };
+
+static struct test_database db;
+static PGconn *owner;
+static PGconn *writer;
+static PGconn *reader;
+
+static int make_database(void **state)
+{
+    (void)state;
+    test_database_migrated(&db, false);
+    owner = test_database_connect(&db, DATABASE_OWNER);
+    writer = test_database_connect(&db, DATABASE_WRITER);
+    reader = test_database_connect(&db, DATABASE_READER);
+    return 0;
+}
+
+static int end_database(void **state)
+{
+    (void)state;
+    PQfinish(owner);
+    PQfinish(writer);
+    PQfinish(reader);
+    return 0;
+}
+
+/* Superuser, in a database of this name. */
+static const char *superuser(const char *database)
+{
+    struct embedded_status status;
+    assert_int_equal(embedded_status(db.data_dir, &status, NULL), PSC_OK);
+    char *conninfo = NULL;
+    assert_true(asprintf(&conninfo,
+                         "host='%s' user=" EMBEDDED_SUPERUSER " dbname=%s",
+                         status.socket_dir, database) > 0);
+    temp_at_exit(free, conninfo);
+    return conninfo;
+}
+
+/* SQLSTATE of a statement, "00000" if it succeeds. */
+static const char *state_of(PGconn *conn, const char *sql)
+{
+    static char state[6];
+    PGresult *result = PQexec(conn, sql);
+    const char *text = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    (void)snprintf(state, sizeof(state), "%s", text != NULL ? text : "00000");
+    PQclear(result);
+    return state;
+}
+
+static const char *textf(PGconn *conn, const char *fmt, ...)
+{
+    char sql[SQL_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(sql, sizeof(sql), fmt, args);
+    va_end(args);
+    return test_sql_text(conn, sql);
+}
+
+/* ----------------------------------------------------------- migrations */
+
+static void migrations_run_once(void **state)
+{
+    (void)state;
+    int applied = -1;
+    struct psc_error err = {0};
+    assert_int_equal(migrate_connection(owner, &applied, &err), PSC_OK);
+    assert_int_equal(applied, 0);
+    assert_int_equal(migrate_check(reader, &err), PSC_OK);
+    assert_int_equal(test_sql_int(reader, "SELECT max(version) FROM "
+                                          "poolscope.schema_version"),
+                     migrate_newest());
+}
+
+/* By a superuser's DSN, in a database that knows nothing of us yet. */
+static void migrators_at_once_do_not_meet(void **state)
+{
+    (void)state;
+    enum { MIGRATORS = 4 };
+    PGconn *conn = PQconnectdb(superuser("postgres"));
+    test_sql(conn, "CREATE DATABASE elsewhere");
+    PQfinish(conn);
+    const char *conninfo = superuser("elsewhere");
+    pid_t children[MIGRATORS];
+    for (int i = 0; i < MIGRATORS; i++) {
+        children[i] = fork();
+        if (children[i] == 0) {
+            struct psc_error err = {0};
+            _exit(migrate_run(conninfo, NULL, &err) == PSC_OK ? 0 : 1);
+        }
+    }
+    for (int i = 0; i < MIGRATORS; i++) {
+        int status = -1;
+        assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+        assert_int_equal(status, 0);
+    }
+    conn = PQconnectdb(conninfo);
+    assert_int_equal(
+        test_sql_int(conn, "SELECT count(*) FROM poolscope.schema_version"),
+        migrate_newest());
+    assert_string_equal(
+        test_sql_text(conn, "SELECT viewowner FROM pg_views WHERE "
+                            "schemaname = 'poolscope' AND viewname = 'host'"),
+        "poolscope_owner");
+    PQfinish(conn);
+}
+
+static void a_newer_database_is_refused(void **state)
+{
+    (void)state;
+    struct psc_error err = {0};
+    test_sql(owner, "INSERT INTO poolscope.schema_version "
+                    "VALUES (999, '999_future.sql', '9.9')");
+    assert_int_equal(migrate_connection(owner, NULL, &err), PSC_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "999"));
+    assert_int_equal(migrate_check(reader, &err), PSC_UNSUPPORTED);
+    test_sql(owner, "DELETE FROM poolscope.schema_version "
+                    "WHERE version = 999");
+    assert_int_equal(migrate_connection(owner, NULL, &err), PSC_OK);
+}
+
+static void an_empty_database_is_told_from_ours(void **state)
+{
+    (void)state;
+    struct psc_error err = {0};
+    PGconn *conn = PQconnectdb(superuser("postgres"));
+    assert_int_equal(migrate_check(conn, &err), PSC_MISSING);
+    PQfinish(conn);
+}
+
+static void a_user_without_rights_learns_what_is_missing(void **state)
+{
+    (void)state;
+    struct psc_error err = {0};
+    assert_int_equal(migrate_connection(reader, NULL, &err), PSC_PERMISSION);
+    assert_non_null(strstr(err.msg, "poolscope_owner"));
+    assert_int_equal(test_sql_int(reader, "SELECT 1"), 1);
+}
+
+/* ---------------------------------------------------------------- roles */
+
+static void the_reader_reads_views_and_nothing_else(void **state)
+{
+    (void)state;
+    PGresult *views = PQexec(reader, "SELECT viewname FROM pg_views "
+                                     "WHERE schemaname = 'poolscope'");
+    assert_true(PQntuples(views) >= 18);
+    for (int i = 0; i < PQntuples(views); i++) {
+        (void)textf(reader, "SELECT count(*) FROM poolscope.%s",
+                    PQgetvalue(views, i, 0));
+    }
+    PQclear(views);
+    (void)test_sql_text(reader,
+                        "SELECT count(*) FROM poolscope.fleet_growth('1 h')");
+    static const char *const forbidden[] = {
+        "SELECT * FROM poolscope_data.host",
+        "SELECT * FROM poolscope_data.enrolment_token",
+        "SELECT poolscope_data.live_from(1)",
+        "SELECT poolscope_api.token_revoke(1)",
+        "DELETE FROM poolscope.leak",
+        "INSERT INTO poolscope.collector VALUES ('x', now(), '{}')",
+        "CREATE TABLE poolscope.mine (x int)",
+        "DROP VIEW poolscope.host",
+    };
+    for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
+        assert_string_equal(state_of(reader, forbidden[i]), "42501");
+    }
+}
+
+static void the_writer_writes_by_functions_only(void **state)
+{
+    (void)state;
+    static const char *const forbidden[] = {
+        "SELECT * FROM poolscope_data.snapshot",
+        "DELETE FROM poolscope_data.leak",
+        "UPDATE poolscope_data.host SET host = 'x'",
+        "DROP TABLE poolscope_data.snapshot",
+        "DROP FUNCTION poolscope_api.poll(text, jsonb)",
+        "SELECT poolscope_data.partitions_drop()",
+        "CREATE TABLE poolscope_data.mine (x int)",
+        "INSERT INTO poolscope.schema_version VALUES (77, '', '')",
+    };
+    for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
+        assert_string_equal(state_of(writer, forbidden[i]), "42501");
+    }
+    assert_int_equal(test_sql_int(writer, "SELECT count(*) FROM "
+                                          "poolscope.leak"),
+                     0);
+}
+
+static void views_have_the_columns_of_the_contract(void **state)
+{
+    (void)state;
+    static const char *const wanted[][2] = {
+        {"host", "host_id,host,os,os_version,os_build,role,region,labels,"
+                 "agent_version,boot_id,boot_at,first_seen,last_seen,status,"
+                 "ram_bytes,clock_offset,spool_bytes,dropped_batches,"
+                 "source_errors"},
+        {"host_room", "host_id,host,resource,limit_bytes,used_bytes,"
+                      "room_bytes,at"},
+        {"boot", "host_id,host,boot_id,boot_at,last_seen"},
+        {"driver", "host_id,host,driver,version,company,product,path,"
+                   "link_time,loaded_at,loaded_matches_file,seen_from,"
+                   "seen_to"},
+        {"driver_version", "driver,version,hosts,leaking_hosts"},
+        {"pool_now", "host_id,host,pool,tag,driver,allocs,frees,outstanding,"
+                     "bytes,at"},
+        {"pool_hour", "host_id,host,pool,tag,hour,first_bytes,last_bytes,"
+                      "min_bytes,max_bytes,mean_bytes,last_outstanding"},
+        {"counter_now", "host_id,host,counter,instance,value,at"},
+        {"counter_hour", "host_id,host,counter,instance,value,at"},
+        {"event", "host_id,host,at,source,event_id,message,details"},
+        {"leak", "leak_id,state,severity,pool,tag,tags,cause_kind,cause,"
+                 "driver,driver_version,owner_driver,process,process_version,"
+                 "scope,hosts_leaking,hosts_reporting,bytes_per_day,onset_at,"
+                 "detected_at,updated_at,resolved_at,exhaustion_host,"
+                 "exhaustion_at,exhaustion_earliest,exhaustion_latest,"
+                 "confidence,summary,evidence,acked_by,muted_until"},
+        {"leak_host", "leak_id,host_id,host,state,onset_at,detected_at,bytes,"
+                      "bytes_per_day,uptime,driver_version,room_bytes,"
+                      "exhaustion_at,exhaustion_earliest,exhaustion_latest"},
+        {"leak_attribution",
+         "leak_id,rank,attribute,value,hosts_with,leaking_with,hosts_without,"
+         "leaking_without,shift_bytes_per_day,p_value,"
+         "indistinguishable_from"},
+        {"leak_series", "leak_id,at,side,hosts,mean_bytes"},
+        {"leak_event",
+         "leak_id,at,kind,driver,driver_version,severity,details"},
+        {"tag_driver", "pool,tag,driver,confidence,evidence"},
+        {"alert", "alert_id,leak_id,kind,severity,channel,state,created_at,"
+                  "next_attempt_at,delivered_at,attempts,last_error"},
+    };
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        char sql[SQL_BYTES];
+        (void)snprintf(sql, sizeof(sql), "SELECT %s FROM poolscope.%s LIMIT 0",
+                       wanted[i][1], wanted[i][0]);
+        test_sql(reader, sql);
+    }
+    assert_int_equal(
+        test_sql_int(owner, "SELECT count(*) FROM information_schema.columns "
+                            "WHERE table_schema = 'poolscope' AND "
+                            "column_name LIKE '%\\_bytes' AND "
+                            "data_type <> 'bigint'"),
+        0);
+}
+
+/* --------------------------------------------------------------- cursor */
+
+static long long dropped_of(long long host)
+{
+    return strtoll(textf(reader,
+                         "SELECT dropped_batches FROM poolscope.host "
+                         "WHERE host_id = %lld",
+                         host),
+                   NULL, 10);
+}
+
+static void batches_are_stored_exactly_once(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(writer, "once");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(writer, id, NULL),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(writer, &b), "duplicate");
+    b.seq = 2;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    b.first_seq = 5; /* 3 and 4 are lost; 5 and 6 are one sample */
+    b.seq = 6;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_int_equal(dropped_of(id), 2);
+    assert_string_equal(
+        textf(writer,
+              "SELECT string_agg(first_seq || '-' || seq, ' ' ORDER BY n) "
+              "FROM poolscope_api.stored_batches(%lld)",
+              id),
+        "1-1 2-2 5-6");
+    /* All three were captured at one time, yet times differ. */
+    assert_string_equal(textf(writer,
+                              "SELECT count(DISTINCT at) FROM "
+                              "poolscope_api.stored_batches(%lld)",
+                              id),
+                        "3");
+}
+
+static void a_newer_session_fences_an_older_one(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(writer, "fenced");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(writer, id, NULL),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+    };
+    long long newer = test_session_claim(writer, id, NULL);
+    assert_true(newer > b.session);
+    assert_string_equal(test_batch_store(writer, &b), "fenced");
+    b.session = newer;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    b.host_id = 999999;
+    assert_string_equal(test_batch_store(writer, &b), "fenced");
+}
+
+static void a_stream_that_returns_goes_on_where_it_stood(void **state)
+{
+    (void)state;
+    static const char other[] = "00000000-0000-0000-0000-0000000000ab";
+    long long id = test_host_enrol(writer, "streams");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(writer, id, NULL),
+        .seq = 7, /* a first seq above 1: six never came */
+        .at_us = psc_clock_wall_us(),
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_int_equal(dropped_of(id), 6);
+    b.stream = other;
+    b.seq = 1;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_int_equal(dropped_of(id), 6);
+    assert_string_equal(
+        textf(writer,
+              "SELECT stream || ' ' || seq FROM poolscope_api.session_claim("
+              "%lld, 'test', '" STORE_STREAM "', NULL, '{}')",
+              id),
+        STORE_STREAM " 7");
+}
+
+static void interning_is_stable_and_bounded(void **state)
+{
+    (void)state;
+    assert_string_equal(
+        test_sql_text(writer,
+                      "SELECT a = b AND a[1] = a[3] AND a[1] <> a[2] FROM "
+                      "(SELECT poolscope_api.intern_tags("
+                      " '{slab,vmalloc,slab}', '{x,x,x}', '{8,8,8}') AS a) q,"
+                      " LATERAL (SELECT poolscope_api.intern_tags("
+                      " '{slab,vmalloc,slab}', '{x,x,x}', '{8,8,40}') AS b) r"),
+        "t");
+    assert_string_equal(
+        test_sql_text(writer, "SELECT flags FROM poolscope_api.tag_info("
+                              "poolscope_api.intern_tags('{slab}', '{x}', "
+                              "'{8}'))"),
+        "40");
+    test_sql(writer, "SELECT poolscope_api.setting_set('max_tags', '1')");
+    assert_string_equal(test_sql_text(writer,
+                                      "SELECT poolscope_api.intern_tags("
+                                      "'{slab}', '{one too many}', '{8}')"),
+                        "{NULL}");
+    test_sql(writer, "SELECT poolscope_api.setting_set('max_tags', '1000000')");
+}
+
+static void hosts_tell_how_they_fare(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(writer, "fares");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(writer, id, NULL),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+        .sources = "[{\"name\": \"slabinfo\", \"state\": \"unavailable\", "
+                   "\"message\": \"no permission\"}, "
+                   "{\"name\": \"meminfo\", \"state\": \"ok\"}]",
+        .events = "[{\"at_us\": 1000000, \"source\": \"kernel\", "
+                  "\"event_id\": \"oom\", \"message\": \"m\", "
+                  "\"details\": \"{\\\"order\\\": 3}\"}, "
+                  "{\"at_us\": 9223372036854775807, \"source\": \"kernel\", "
+                  "\"event_id\": \"x\", \"details\": \"no JSON {\"}]",
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(
+        textf(reader,
+              "SELECT status || ' ' || source_errors FROM poolscope.host "
+              "WHERE host_id = %lld",
+              id),
+        "reporting {\"slabinfo\": {\"state\": \"unavailable\", "
+        "\"message\": \"no permission\"}}");
+    assert_string_equal(
+        textf(reader,
+              "SELECT string_agg(details::text, ' ' ORDER BY event_id) "
+              "FROM poolscope.event WHERE host_id = %lld",
+              id),
+        "{\"order\": 3} {\"text\": \"no JSON {\"}");
+    test_sql(writer, "SELECT poolscope_api.host_label('fares', "
+                     "'{\"role\": \"db\", \"rack\": \"7\"}')");
+    assert_string_equal(textf(reader, "SELECT role || (labels ->> 'rack') FROM "
+                                      "poolscope.host WHERE host = 'fares'"),
+                        "db7");
+    test_sql(owner, "UPDATE poolscope_data.host_state SET seen_at = "
+                    "now() - interval '6 min'; "
+                    "UPDATE poolscope_data.ingest_cursor SET last_at = "
+                    "now() - interval '6 min'");
+    assert_string_equal(
+        textf(reader, "SELECT status FROM poolscope.host WHERE host_id = %lld",
+              id),
+        "silent");
+    (void)textf(writer,
+                "SELECT poolscope_api.host_heartbeat('{%lld}', '{%lld}', "
+                "ARRAY[now()], '{0}', '{5000}', '{0}')",
+                id, b.session);
+    assert_string_equal(textf(reader,
+                              "SELECT status || spool_bytes FROM "
+                              "poolscope.host WHERE host_id = %lld",
+                              id),
+                        "reporting5000");
+}
+
+/* ------------------------------------------------------------- identity */
+
+static const char *enrol(const char *secret, const char *host, const char *key)
+{
+    return textf(writer,
+                 "SELECT result FROM poolscope_api.enrol(sha256('%s'), '%s', "
+                 "'linux', sha256('%s'))",
+                 secret, host, key);
+}
+
+static void tokens_are_used_up(void **state)
+{
+    (void)state;
+    test_sql(writer, "SELECT poolscope_api.token_create(sha256('secret'), 2, "
+                     "'1 day', 'two hosts')");
+    assert_string_equal(enrol("guess", "t1", "k1"), "token");
+    assert_string_equal(enrol("secret", "t1", "k1"), "ok");
+    assert_string_equal(enrol("secret", "t1", "k1"), "ok"); /* lost answer */
+    assert_string_equal(enrol("secret", "t1", "k2"), "name_taken");
+    assert_string_equal(test_sql_text(writer, "SELECT uses_left FROM "
+                                              "poolscope_api.token_list() "
+                                              "WHERE note = 'two hosts'"),
+                        "1");
+    assert_string_equal(enrol("secret", "t2", "k2"), "ok");
+    assert_string_equal(enrol("secret", "t3", "k3"), "token");
+    assert_string_equal(enrol("secret", "t2", "k2"), "ok");
+    assert_string_equal(
+        test_sql_text(writer, "SELECT state FROM poolscope_api.token_list() "
+                              "WHERE note = 'two hosts'"),
+        "used");
+}
+
+static void revoked_and_expired_tokens_are_refused(void **state)
+{
+    (void)state;
+    const char *id = test_sql_text(
+        writer, "SELECT poolscope_api.token_create(sha256('r'), 5, '1 day', "
+                "'revoked')");
+    assert_string_equal(
+        textf(writer, "SELECT poolscope_api.token_revoke(%s)", id), "t");
+    assert_string_equal(enrol("r", "r1", "k"), "token");
+    test_sql(writer, "SELECT poolscope_api.token_create(sha256('e'), 5, "
+                     "'-1 second', 'expired')");
+    assert_string_equal(enrol("e", "r1", "k"), "token");
+    assert_string_equal(
+        test_sql_text(writer, "SELECT poolscope_api.token_revoke(12345)"), "f");
+}
+
+static void a_name_is_enrolled_anew_only_when_allowed(void **state)
+{
+    (void)state;
+    test_sql(writer, "SELECT poolscope_api.token_create(sha256('many'), 9, "
+                     "'1 day', 'many')");
+    assert_string_equal(enrol("many", "again", "old"), "ok");
+    const char *id = test_sql_text(
+        reader, "SELECT host_id FROM poolscope.host WHERE host = 'again'");
+    assert_string_equal(enrol("many", "again", "new"), "name_taken");
+    test_sql(writer, "SELECT poolscope_api.host_reenrol('again')");
+    assert_string_equal(enrol("many", "again", "new"), "ok");
+    assert_string_equal(enrol("many", "again", "third"), "name_taken");
+    assert_string_equal(test_sql_text(reader,
+                                      "SELECT host_id FROM poolscope.host "
+                                      "WHERE host = 'again'"),
+                        id);
+    assert_string_equal(
+        textf(writer, "SELECT poolscope_api.renew(%s, sha256('old'))", id),
+        "foreign_key");
+}
+
+static void the_old_key_works_until_the_new_one_is_seen(void **state)
+{
+    (void)state;
+    test_sql(writer, "SELECT poolscope_api.token_create(sha256('k'), 1, "
+                     "'1 day', 'k')");
+    assert_string_equal(enrol("k", "keys", "one"), "ok");
+    const char *id = test_sql_text(
+        reader, "SELECT host_id FROM poolscope.host WHERE host = 'keys'");
+    static const char claim[] =
+        "SELECT result FROM poolscope_api.session_claim(%s, 'c', "
+        "'" STORE_STREAM "', sha256('%s'), '{}')";
+    (void)textf(writer,
+                "SELECT poolscope_api.certificate_issued(%s, sha256('two'), "
+                "'s', now() + interval '90 days')",
+                id);
+    assert_string_equal(textf(writer, claim, id, "one"), "ok");
+    assert_string_equal(textf(writer, claim, id, "two"), "ok");
+    assert_string_equal(textf(writer, claim, id, "one"), "foreign_key");
+    assert_string_equal(textf(writer, claim, "424242", "one"), "unknown");
+}
+
+static void disabled_hosts_are_polled_and_refused(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(writer, "disabled");
+    assert_string_equal(
+        test_sql_text(writer, "SELECT poolscope_api.host_disable('nobody')"),
+        "f");
+    test_sql(writer, "SELECT poolscope_api.host_disable('disabled')");
+    assert_string_equal(
+        textf(writer,
+              "SELECT %lld = ANY (disabled) FROM poolscope_api.poll('c1', "
+              "'{\"sessions\": 3}')",
+              id),
+        "t");
+    assert_string_equal(
+        textf(writer,
+              "SELECT result FROM poolscope_api.session_claim(%lld, "
+              "'c', '" STORE_STREAM "', NULL, '{}')",
+              id),
+        "disabled");
+    assert_string_equal(test_sql_text(reader,
+                                      "SELECT status FROM poolscope.host "
+                                      "WHERE host = 'disabled'"),
+                        "disabled");
+    assert_string_equal(
+        test_sql_text(reader, "SELECT metrics ->> 'sessions' FROM "
+                              "poolscope.collector WHERE collector = 'c1'"),
+        "3");
+    test_sql(writer, "SELECT poolscope_api.host_enable('disabled')");
+    assert_true(test_session_claim(writer, id, NULL) > 0);
+}
+
+/* ----------------------------------------------------------- inventories */
+
+static void inventories_keep_what_stays(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(writer, "drivers");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(writer, id, NULL),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+        .drivers = "[{\"driver\": \"ext4\", \"srcversion\": \"A\"}, "
+                   "{\"driver\": \"ice\", \"version\": \"1.0\"}, "
+                   "{\"driver\": \"gone\"}]",
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    b.seq = 2;
+    b.drivers = "[{\"driver\": \"ext4\", \"srcversion\": \"A\"}, "
+                "{\"driver\": \"ice\", \"version\": \"1.1\"}]";
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    b.seq = 3;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(
+        textf(reader,
+              "SELECT string_agg(driver || version || CASE WHEN seen_to IS "
+              "NULL THEN '' ELSE '-' END, ' ' ORDER BY driver, version) "
+              "FROM poolscope.driver WHERE host_id = %lld",
+              id),
+        "ext4 gone- ice1.0- ice1.1");
+    assert_string_equal(
+        test_sql_text(reader, "SELECT hosts || '/' || leaking_hosts FROM "
+                              "poolscope.driver_version "
+                              "WHERE driver = 'ice' AND version = '1.1'"),
+        "1/0");
+}
+
+/* -------------------------------------------------------------- findings */
+
+static const char *finding(long long host, const char *change, int tag,
+                           const char *detected, const char *updated,
+                           const char *exhaustion)
+{
+    return textf(writer,
+                 "SELECT poolscope_api.finding_write(%lld, '%s', '{%d}', "
+                 "'%s'::timestamptz - interval '1 hour', '%s', '%s', 1000000, "
+                 "5e6, 100, %s, NULL, NULL, 0.9, 'words', '{\"z\": 4}')",
+                 host, change, tag, detected, detected, updated, exhaustion);
+}
+
+static void findings_open_change_and_resolve(void **state)
+{
+    (void)state;
+    long long host = test_host_enrol(writer, "leaker");
+    int tag = test_tag_id(writer, "vmalloc", "grab [ice]");
+    static const char t0[] = "2026-03-01T00:00Z";
+    static const char soon[] = "'2026-03-02T00:00Z'";
+    const char *id = finding(host, "opened", tag, t0, t0, "NULL");
+    assert_string_equal(finding(host, "opened", tag, t0, t0, "NULL"), id);
+    assert_string_equal(
+        finding(host, "changed", tag, t0, "2026-03-01T01:00Z", soon), id);
+    assert_string_equal(
+        textf(reader,
+              "SELECT concat_ws(' ', state, severity, tag, tags, cause_kind, "
+              "cause, scope, bytes_per_day, exhaustion_host) "
+              "FROM poolscope.leak WHERE leak_id = %s",
+              id),
+        "open critical grab [ice] {\"grab [ice]\"} driver ice host 5000000 "
+        "leaker");
+    assert_string_equal(
+        finding(host, "resolved", tag, t0, "2026-03-01T02:00Z", "NULL"), id);
+    /* A restarted collector replays what it had said. */
+    assert_string_equal(finding(host, "opened", tag, t0, t0, "NULL"), id);
+    assert_string_equal(
+        textf(reader, "SELECT state FROM poolscope.leak WHERE leak_id = %s",
+              id),
+        "resolved");
+    assert_string_equal(finding(host, "opened", tag, "2026-03-01T05:00Z",
+                                "2026-03-01T05:00Z", "NULL"),
+                        id);
+    assert_string_equal(
+        textf(reader,
+              "SELECT string_agg(kind, ' ' ORDER BY at, kind) FROM "
+              "poolscope.leak_event WHERE leak_id = %s",
+              id),
+        "opened changed resolved reopened");
+    (void)finding(host, "resolved", tag, t0, "2026-03-01T06:00Z", "NULL");
+    const char *later = finding(host, "opened", tag, "2026-03-09T00:00Z",
+                                "2026-03-09T00:00Z", "NULL");
+    assert_string_not_equal(later, id);
+    assert_string_equal(
+        textf(writer, "SELECT leak_id FROM poolscope_api.findings_open(%lld)",
+              host),
+        later);
+}
+
+/* ---------------------------------------------------- rows for detection */
+
+static void the_worker_reads_rows_from_a_keyframe_on(void **state)
+{
+    (void)state;
+    long long host = test_host_enrol(writer, "worker");
+    int tag = test_tag_id(writer, "slab", "worker");
+    char ids[32];
+    (void)snprintf(ids, sizeof(ids), "{%d}", tag);
+    struct test_batch b = {
+        .host_id = host,
+        .session = test_session_claim(writer, host, NULL),
+        .tag_ids = ids,
+        .bytes = "{4096}",
+        .tags_gone = "{}",
+    };
+    int64_t begin_us = psc_clock_wall_us() - 600 * PSC_US_PER_S;
+    for (int i = 1; i <= 10; i++) {
+        b.seq = i;
+        b.at_us = begin_us + i * PSC_US_PER_S;
+        b.tags_kind = i % 4 == 1 ? STORE_KEYFRAME : STORE_DELTA;
+        assert_string_equal(test_batch_store(writer, &b), "stored");
+    }
+    static const char sql[] =
+        "SELECT string_agg(n::text, ' ' ORDER BY n) FROM "
+        "poolscope_api.tag_rows(%lld, %d, 'epoch'::timestamptz + "
+        "%lld * interval '1 us', %d)";
+    assert_string_equal(textf(writer, sql, host, 0,
+                              (long long)(begin_us + 7 * PSC_US_PER_S), 100),
+                        "5 6 7 8 9 10");
+    assert_string_equal(textf(writer, sql, host, 0, 0LL, 3), "1 2 3");
+    assert_string_equal(textf(writer, sql, host, 8, 0LL, 100), "9 10");
+    assert_string_equal(textf(writer, sql, host, 10, 0LL, 100), "");
+    assert_string_equal(textf(writer,
+                              "SELECT n FROM poolscope_api.host_positions() "
+                              "WHERE host_id = %lld",
+                              host),
+                        "10");
+}
+
+static void room_is_told_from_the_newest_counters(void **state)
+{
+    (void)state;
+    long long host = test_host_enrol(writer, "roomy");
+    char ids[64];
+    (void)snprintf(
+        ids, sizeof(ids), "{%d,%d,%d,%d}",
+        test_counter_id(writer, "node_memory_MemTotal_bytes", ""),
+        test_counter_id(writer, "node_memory_MemAvailable_bytes", ""),
+        test_counter_id(writer, "node_memory_CommitLimit_bytes", ""),
+        test_counter_id(writer, "node_memory_Committed_AS_bytes", ""));
+    struct test_batch b = {
+        .host_id = host,
+        .session = test_session_claim(writer, host, NULL),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+        .counters_kind = STORE_KEYFRAME,
+        .counter_ids = ids,
+        .counter_values = "{1000,400,900,100}",
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(
+        test_sql_text(reader, "SELECT string_agg(concat_ws(' ', resource, "
+                              "limit_bytes, used_bytes, room_bytes), ',') "
+                              "FROM poolscope.host_room WHERE host = 'roomy'"),
+        "available memory 1000 600 400");
+}
+
+/* ------------------------------------------------------------- retention */
+
+static const char *maintain(void)
+{
+    return test_sql_text(writer, "SELECT poolscope_api.maintain('1 min')");
+}
+
+static void retention_drops_samples_and_keeps_summaries(void **state)
+{
+    (void)state;
+    long long host = test_host_enrol(writer, "old");
+    int tag = test_tag_id(writer, "slab", "old");
+    char ids[32];
+    (void)snprintf(ids, sizeof(ids), "{%d}", tag);
+    test_sql(writer,
+             "SELECT poolscope_api.setting_set('retention_points', '30 d')");
+    struct test_batch b = {
+        .host_id = host,
+        .session = test_session_claim(writer, host, NULL),
+        .seq = 1,
+        .at_us = psc_clock_wall_us() - 20 * 86400 * PSC_US_PER_S,
+        .tags_kind = STORE_KEYFRAME,
+        .tag_ids = ids,
+        .bytes = "{4096}",
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    static const char in_default[] =
+        "SELECT count(*) FROM poolscope_data.snapshot_default";
+    assert_int_equal(test_sql_int(owner, in_default), 1);
+    assert_non_null(strstr(maintain(), "\"partitions_dropped\": 0"));
+    assert_int_equal(test_sql_int(owner, in_default), 0);
+    static const char history[] =
+        "SELECT count(*) FROM poolscope.pool_history('old', 'slab', 'old', "
+        "'-infinity', 'infinity')";
+    static const char hours[] = "SELECT count(*) FROM poolscope.pool_hour "
+                                "WHERE host = 'old' AND last_bytes = 4096";
+    assert_int_equal(test_sql_int(reader, history), 1);
+    assert_int_equal(test_sql_int(reader, hours), 1);
+    test_sql(writer,
+             "SELECT poolscope_api.setting_set('retention_points', '7 d')");
+    assert_null(strstr(maintain(), "\"partitions_dropped\": 0"));
+    assert_int_equal(test_sql_int(reader, history), 0);
+    assert_int_equal(test_sql_int(reader, hours), 1);
+    /* More of that hour, later still: the summary is not made worse. */
+    b.seq = 2;
+    b.bytes = "{1}";
+    b.tags_kind = STORE_DELTA;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    (void)maintain();
+    assert_int_equal(test_sql_int(reader, hours), 1);
+}
+
+static void one_maintainer_works_at_a_time(void **state)
+{
+    (void)state;
+    PGconn *other = test_database_connect(&db, DATABASE_WRITER);
+    test_sql(other, "BEGIN; SELECT poolscope_api.maintain('1 min')");
+    assert_non_null(strstr(maintain(), "\"busy\": true"));
+    test_sql(other, "ROLLBACK");
+    assert_null(strstr(maintain(), "busy"));
+    PQfinish(other);
+    assert_string_equal(state_of(writer, "SELECT poolscope_api.setting_set("
+                                         "'retention_points', '1 s')"),
+                        "P0001");
+    assert_string_equal(
+        state_of(writer, "SELECT poolscope_api.setting_set('nonsense', '1')"),
+        "P0001");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(migrations_run_once),
+        cmocka_unit_test(migrators_at_once_do_not_meet),
+        cmocka_unit_test(a_newer_database_is_refused),
+        cmocka_unit_test(an_empty_database_is_told_from_ours),
+        cmocka_unit_test(a_user_without_rights_learns_what_is_missing),
+        cmocka_unit_test(the_reader_reads_views_and_nothing_else),
+        cmocka_unit_test(the_writer_writes_by_functions_only),
+        cmocka_unit_test(views_have_the_columns_of_the_contract),
+        cmocka_unit_test(batches_are_stored_exactly_once),
+        cmocka_unit_test(a_newer_session_fences_an_older_one),
+        cmocka_unit_test(a_stream_that_returns_goes_on_where_it_stood),
+        cmocka_unit_test(interning_is_stable_and_bounded),
+        cmocka_unit_test(hosts_tell_how_they_fare),
+        cmocka_unit_test(tokens_are_used_up),
+        cmocka_unit_test(revoked_and_expired_tokens_are_refused),
+        cmocka_unit_test(a_name_is_enrolled_anew_only_when_allowed),
+        cmocka_unit_test(the_old_key_works_until_the_new_one_is_seen),
+        cmocka_unit_test(disabled_hosts_are_polled_and_refused),
+        cmocka_unit_test(inventories_keep_what_stays),
+        cmocka_unit_test(findings_open_change_and_resolve),
+        cmocka_unit_test(the_worker_reads_rows_from_a_keyframe_on),
+        cmocka_unit_test(room_is_told_from_the_newest_counters),
+        cmocka_unit_test(retention_drops_samples_and_keeps_summaries),
+        cmocka_unit_test(one_maintainer_works_at_a_time),
+    };
+    return cmocka_run_group_tests(tests, make_database, end_database);
+}
