@@ -56,6 +56,7 @@ struct batch {
     uint8_t boot_id[16];
     int64_t boot_at_us; /* collector's clock, 0: unknown */
     uint64_t missed_ticks;
+    uint64_t order;      /* of arrival, over all sessions */
     int64_t received_us; /* monotonic, for the latency of the commit */
     struct batch_table tags, counters;
     const char *drivers, *events, *sources, *aliases; /* JSON; NULL: none */

@@ -161,11 +161,7 @@ static int by_host(const void *a, const void *b)
     if (x->host_id != y->host_id) {
         return x->host_id < y->host_id ? -1 : 1;
     }
-    /* Of one host: as they came in. */
-    return x->received_us != y->received_us
-               ? (x->received_us < y->received_us ? -1 : 1)
-           : x->seq < y->seq ? -1
-                             : x->seq > y->seq;
+    return x->order < y->order ? -1 : x->order > y->order;
 }
 
 static void take_turn(struct ingest *in, struct ingest_queue *q)
@@ -492,6 +488,7 @@ bool ingest_add(struct ingest *in, struct ingest_queue *q, struct batch *b)
     }
     b->queue = q;
     b->next = NULL;
+    b->order = in->order++;
     b->received_us = psc_clock_mono_us();
     if (q->tail != NULL) {
         q->tail->next = b;

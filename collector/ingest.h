@@ -71,6 +71,7 @@ struct ingest {
     size_t unit_bytes;
     size_t pending_bytes; /* of all batches, the unit's included */
     unsigned n_pending;
+    uint64_t order;   /* of the next batch to arrive */
     uv_timer_t timer; /* to the next unit, or the next try */
     bool timer_open;
     int64_t last_unit_us; /* monotonic start of the last unit */

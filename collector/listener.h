@@ -1,0 +1,29 @@
+/* The TCP socket that agents connect to. */
+#ifndef PSC_COLLECTOR_LISTENER_H
+#define PSC_COLLECTOR_LISTENER_H
+
+#include <uv.h>
+
+#include "common/error.h"
+
+struct sessions;
+
+struct listener {
+    uv_tcp_t tcp;
+    struct sessions *sessions; /* borrowed */
+    int port;                  /* that it listens on */
+};
+
+/* Split "address:port" or "[address]:port" into @host (of @cap bytes) and
+ * *@port. Returns 0 or PSC_CONFIG. */
+PSC_MUST_CHECK int listener_parse(const char *text, char *host, size_t cap,
+                                  int *port, struct psc_error *err);
+
+/* Listen on @address; port 0 takes a free one. Connections go to @sessions. */
+PSC_MUST_CHECK int listener_start(struct listener *l, uv_loop_t *loop,
+                                  const char *address,
+                                  struct sessions *sessions,
+                                  struct psc_error *err);
+void listener_stop(struct listener *l);
+
+#endif

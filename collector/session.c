@@ -1,0 +1,484 @@
+/* The life of a session: accepting, states, timers, refusing, ending.
+ *
+ * Failures all end in CLOSING: a peer that breaks the protocol, a deadline, a
+ * dead connection, memory. The session is freed when its connection and timer
+ * are closed and no request of the store refers to it any more. */
+#include "collector/session.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/session_private.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+enum {
+    HANDSHAKE_S = 10,
+    FIRST_FRAME_S = 10,
+    IDLE_S = 30,
+    PULSE_S = 10,
+    FIRST_FRAME_MAX_BYTES = 16 * 1024,
+    QUEUE_MAX_BYTES = 256 * 1024,
+    FRAME_MAX_BYTES = 512 * 1024,
+    RETRY_AFTER_S = 5,
+};
+
+static const char *const state_names[SESSION_STATES] = {
+    [SESSION_HANDSHAKE] = "handshake", [SESSION_FIRST_FRAME] = "first frame",
+    [SESSION_ENROLLING] = "enrolling", [SESSION_CLAIMING] = "claiming",
+    [SESSION_READY] = "ready",         [SESSION_CLOSING] = "closing",
+};
+
+const char *session_state_name(enum session_state state)
+{
+    return state < SESSION_STATES ? state_names[state] : "?";
+}
+
+bool session_may_change(enum session_state from, enum session_state to)
+{
+#define TO(state) (1u << SESSION_##state)
+    static const unsigned allowed[SESSION_STATES] = {
+        [SESSION_HANDSHAKE] = TO(FIRST_FRAME) | TO(CLOSING),
+        [SESSION_FIRST_FRAME] = TO(ENROLLING) | TO(CLAIMING) | TO(CLOSING),
+        [SESSION_ENROLLING] = TO(CLOSING),
+        [SESSION_CLAIMING] = TO(READY) | TO(CLOSING),
+        [SESSION_READY] = TO(CLOSING),
+        [SESSION_CLOSING] = 0,
+    };
+#undef TO
+    return from < SESSION_STATES && to < SESSION_STATES &&
+           (allowed[from] >> to & 1) != 0;
+}
+
+static void count_state(struct session *s, enum session_state state, int by)
+{
+    atomic_fetch_add(&s->all->metrics->sessions[state], by);
+}
+
+void session_set_state(struct session *s, enum session_state state)
+{
+    assert(session_may_change(s->state, state));
+    psc_log_debug("session %s %s: %s -> %s", psc_conn_peer_name(&s->conn),
+                  s->host, state_names[s->state], state_names[state]);
+    count_state(s, s->state, -1);
+    count_state(s, state, 1);
+    s->state = state;
+}
+
+void session_set_deadline(struct session *s, int64_t us)
+{
+    s->deadline_us = psc_clock_mono_us() + us;
+}
+
+/* ---- the end ---- */
+
+static void unlink_session(struct session *s)
+{
+    struct sessions *all = s->all;
+    if (all->heartbeat_next == s) {
+        all->heartbeat_next = s->next;
+    }
+    if (s->previous != NULL) {
+        s->previous->next = s->next;
+    } else {
+        all->first = s->next;
+    }
+    if (s->next != NULL) {
+        s->next->previous = s->previous;
+    }
+    all->n--;
+}
+
+static void maybe_free(struct session *s)
+{
+    struct sessions *all = s->all;
+    if (s->conn_open || s->timer_open || s->n_requests > 0) {
+        return;
+    }
+    count_state(s, s->state, -1);
+    unlink_session(s);
+    psc_buf_fini(&s->claim.facts);
+    if (s->issue != NULL) {
+        psc_buf_fini(&s->issue->request);
+        free(s->issue);
+    }
+    free(s);
+    if (all->stopping && all->n == 0 && all->on_stopped != NULL) {
+        void (*on_stopped)(struct sessions *) = all->on_stopped;
+        all->on_stopped = NULL;
+        on_stopped(all);
+    }
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct session *s = handle->data;
+    s->timer_open = false;
+    maybe_free(s);
+}
+
+/* Let go of everything that others hold of the session. */
+static void begin_closing(struct session *s)
+{
+    session_set_state(s, SESSION_CLOSING);
+    ingest_forget(s->all->ingest, &s->queue);
+    if (s->slot != NULL && s->slot->session == s) {
+        s->slot->session = NULL;
+    }
+    session_drop_requests(s);
+    if (s->decode != NULL) {
+        decode_fini(s->decode);
+        free(s->decode);
+        s->decode = NULL;
+    }
+    s->all->table_bytes -= s->decode_bytes;
+    s->decode_bytes = 0;
+    if (s->timer_open && !uv_is_closing((uv_handle_t *)&s->timer)) {
+        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+    }
+}
+
+void session_close(struct session *s, int code, const char *text)
+{
+    struct psc_error reason;
+    if (s->state == SESSION_CLOSING) {
+        return;
+    }
+    (void)psc_error_set(&reason, code, "%s", text);
+    begin_closing(s);
+    psc_conn_close(&s->conn, &reason);
+}
+
+void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
+                    ...)
+{
+    char text[200];
+    va_list args;
+    if (s->state == SESSION_CLOSING) {
+        return;
+    }
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+
+    metrics_refuse(s->all->metrics, code);
+    char who[STORE_NAME_MAX_BYTES + 80];
+    (void)snprintf(who, sizeof(who), "%s%s%s", s->host,
+                   s->host[0] != '\0' ? " at " : "",
+                   psc_conn_peer_name(&s->conn));
+    refusal_log(&s->all->log, psc_clock_mono_us(), who, wire_refusal_name(code),
+                text);
+    struct wire_message m = {.type = WIRE_REFUSAL};
+    m.refusal.code = code;
+    m.refusal.reason = text;
+    m.refusal.retry_after_us =
+        code == WIRE_REFUSAL_BUSY ? RETRY_AFTER_S * PSC_US_PER_S : 0;
+    session_send(s, &m);
+    session_close(s, PSC_REFUSED, text);
+}
+
+bool session_request_done(struct session *s)
+{
+    s->n_requests--;
+    if (s->state == SESSION_CLOSING) {
+        maybe_free(s);
+        return false;
+    }
+    return true;
+}
+
+/* ---- sending ---- */
+
+void session_send(struct session *s, const struct wire_message *m)
+{
+    struct psc_buf *frame = &s->all->frame;
+    psc_buf_reset(frame);
+    wire_encode(m, frame);
+    int rc = psc_buf_error(frame);
+    if (rc == PSC_OK) {
+        rc = psc_conn_send(&s->conn, psc_buf_bytes(frame));
+    }
+    if (rc != PSC_OK) {
+        session_close(s, rc, "the peer does not take what it is sent");
+    }
+}
+
+void session_send_pulse(struct session *s)
+{
+    struct wire_message m = {.type = WIRE_PULSE};
+    m.pulse.wall_us = psc_clock_wall_us();
+    session_send(s, &m);
+}
+
+/* ---- time ---- */
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct session *s = timer->data;
+
+    if (s->state != SESSION_READY && psc_clock_mono_us() >= s->deadline_us) {
+        if (s->state == SESSION_HANDSHAKE || s->state == SESSION_FIRST_FRAME) {
+            metrics_refuse(s->all->metrics, METRICS_REFUSED_TIMEOUT);
+            refusal_log(&s->all->log, psc_clock_mono_us(),
+                        psc_conn_peer_name(&s->conn), "timeout",
+                        state_names[s->state]);
+            session_close(s, PSC_TIMEOUT, "no frame in time");
+        } else {
+            session_refuse(s, WIRE_REFUSAL_BUSY,
+                           "the database does not answer; try again");
+        }
+        return;
+    }
+    if (s->not_after_us != 0 && psc_clock_wall_us() > s->not_after_us &&
+        s->state == SESSION_READY) {
+        session_refuse(s, WIRE_REFUSAL_EXPIRED,
+                       "the certificate has expired; renew it");
+        return;
+    }
+    if (s->hello_done) {
+        session_send_pulse(s);
+    }
+}
+
+/* ---- frames ---- */
+
+static void take_first(struct session *s, const struct wire_message *m)
+{
+    switch ((int)m->type) {
+    case WIRE_HELLO: session_take_hello(s, m); break;
+    case WIRE_ENROL: session_take_enrol(s, m); break;
+    case WIRE_RENEW: session_take_renew(s, m); break;
+    default:
+        session_refuse(s, WIRE_REFUSAL_MALFORMED,
+                       "a session begins with Hello, Enrol or Renew");
+    }
+}
+
+static void take_ready(struct session *s, const struct wire_message *m)
+{
+    switch ((int)m->type) {
+    case WIRE_BATCH: session_take_batch(s, m); break;
+    case WIRE_HEARTBEAT: session_take_heartbeat(s, m); break;
+    case WIRE_OPEN: session_take_open(s, m); break;
+    case WIRE_RENEW: session_take_renew(s, m); break;
+    default:
+        session_refuse(s, WIRE_REFUSAL_MALFORMED,
+                       "a message that does not belong here");
+    }
+}
+
+static void on_frame(struct psc_conn *conn, struct psc_bytes frame)
+{
+    struct session *s = conn->user;
+    struct wire_message m;
+    struct psc_error err = {.msg = ""};
+
+    if (s->state == SESSION_CLOSING) {
+        return;
+    }
+    metrics_add(s->all->metrics, frames, 1);
+    metrics_add(s->all->metrics, bytes, frame.len);
+    int rc = wire_decode(&s->all->wire, frame, &m, &err);
+    if (rc == PSC_NOMEM) {
+        session_refuse(s, WIRE_REFUSAL_BUSY, "out of memory");
+    } else if (rc != PSC_OK) {
+        session_refuse(s, WIRE_REFUSAL_MALFORMED, "%s", err.msg);
+    } else if (s->state == SESSION_FIRST_FRAME) {
+        take_first(s, &m);
+    } else if (s->state == SESSION_READY) {
+        take_ready(s, &m);
+    } else {
+        session_refuse(s, WIRE_REFUSAL_MALFORMED,
+                       "a message before the answer to the last one");
+    }
+}
+
+/* ---- the connection ---- */
+
+static void on_open(struct psc_conn *conn)
+{
+    struct session *s = conn->user;
+    session_set_state(s, SESSION_FIRST_FRAME);
+    session_set_deadline(s, FIRST_FRAME_S * PSC_US_PER_S);
+    (void)uv_timer_again(&s->timer);
+}
+
+/* Why a connection that never became a session failed. */
+static void note_failed_peer(struct session *s, const struct psc_error *reason)
+{
+    unsigned code = reason->code == PSC_TIMEOUT ? METRICS_REFUSED_TIMEOUT
+                    : reason->code == PSC_LIMIT ? METRICS_REFUSED_FRAME
+                                                : METRICS_REFUSED_TLS;
+    bool quiet =
+        reason->code == PSC_CLOSED ||
+        (reason->code == PSC_CONNECTION && s->state != SESSION_HANDSHAKE);
+    if (quiet) {
+        return;
+    }
+    metrics_refuse(s->all->metrics, code);
+    refusal_log(&s->all->log, psc_clock_mono_us(), psc_conn_peer_name(&s->conn),
+                metrics_refusal_name(code), reason->msg);
+}
+
+static void on_close(struct psc_conn *conn, const struct psc_error *reason)
+{
+    struct session *s = conn->user;
+
+    s->conn_open = false;
+    if (s->state != SESSION_CLOSING) {
+        if (s->host[0] != '\0') {
+            psc_log_info("host %s at %s: %s", s->host,
+                         psc_conn_peer_name(&s->conn), reason->msg);
+        }
+        if (s->host[0] == '\0' || reason->code == PSC_LIMIT) {
+            note_failed_peer(s, reason);
+        }
+        begin_closing(s);
+    }
+    maybe_free(s);
+}
+
+static const struct psc_conn_events conn_events = {
+    .on_open = on_open,
+    .on_frame = on_frame,
+    .on_close = on_close,
+};
+
+/* ---- all sessions ---- */
+
+static void link_session(struct sessions *all, struct session *s)
+{
+    s->next = all->first;
+    if (all->first != NULL) {
+        all->first->previous = s;
+    }
+    all->first = s;
+    all->n++;
+}
+
+static int start_timer(struct session *s)
+{
+    if (uv_timer_init(s->all->loop, &s->timer) != 0) {
+        return PSC_IO;
+    }
+    s->timer.data = s;
+    s->timer_open = true;
+    const uint64_t ms = PULSE_S * 1000;
+    return uv_timer_start(&s->timer, on_timer, ms, ms) == 0 ? PSC_OK : PSC_IO;
+}
+
+/* Too many, or no memory: take the connection from the listener, and drop it.
+ */
+static void turn_away(struct sessions *all, uv_stream_t *listener)
+{
+    uv_tcp_t *tcp = malloc(sizeof(*tcp));
+    metrics_refuse(all->metrics, METRICS_REFUSED_FULL);
+    refusal_log(&all->log, psc_clock_mono_us(), "?",
+                metrics_refusal_name(METRICS_REFUSED_FULL),
+                "too many connections");
+    if (tcp == NULL || uv_tcp_init(all->loop, tcp) != 0) {
+        free(tcp);
+        return;
+    }
+    (void)uv_accept(listener, (uv_stream_t *)tcp);
+    uv_close((uv_handle_t *)tcp, (uv_close_cb)free);
+}
+
+void sessions_accept(struct sessions *all, uv_stream_t *listener)
+{
+    static const struct psc_conn_limits limits = {
+        .handshake_us = HANDSHAKE_S * PSC_US_PER_S,
+        .idle_us = IDLE_S * PSC_US_PER_S,
+        .max_frame_bytes = FIRST_FRAME_MAX_BYTES,
+        .max_queue_bytes = QUEUE_MAX_BYTES,
+    };
+    struct psc_error err = {.msg = ""};
+    metrics_add(all->metrics, connections, 1);
+    struct session *s =
+        all->n < all->max && !all->stopping ? calloc(1, sizeof(*s)) : NULL;
+    if (s == NULL) {
+        turn_away(all, listener);
+        return;
+    }
+    s->all = all;
+    s->state = SESSION_HANDSHAKE;
+    link_session(all, s);
+    count_state(s, s->state, 1);
+    session_set_deadline(s, (HANDSHAKE_S + 5) * PSC_US_PER_S);
+    psc_buf_init(&s->claim.facts, 64 * 1024);
+    int rc = psc_conn_accept(&s->conn, listener, all->ca->ctx, &conn_events,
+                             &limits, s, &err);
+    if (rc == PSC_OK) {
+        s->conn_open = true;
+        rc = start_timer(s);
+    }
+    if (rc != PSC_OK && s->conn_open) {
+        session_close(s, rc, "cannot start a session");
+    } else if (rc != PSC_OK) {
+        psc_log_warn("cannot accept a connection: %s", err.msg);
+        maybe_free(s);
+    }
+}
+
+void sessions_disable(struct sessions *all, int64_t host_id)
+{
+    struct host_slot *slot = hosts_find(&all->hosts, host_id);
+    if (slot != NULL && slot->session != NULL) {
+        session_refuse(slot->session, WIRE_REFUSAL_DISABLED,
+                       "this host is disabled");
+    }
+}
+
+int sessions_init(struct sessions *all, uv_loop_t *loop, struct store *store,
+                  struct ingest *ingest, struct ca *ca, struct metrics *metrics,
+                  unsigned max_connections)
+{
+    *all = (struct sessions){
+        .loop = loop,
+        .store = store,
+        .ingest = ingest,
+        .ca = ca,
+        .metrics = metrics,
+        .max = max_connections,
+    };
+    psc_buf_init(&all->frame, FRAME_MAX_BYTES);
+    wire_decoder_init(&all->wire);
+    hosts_init(&all->hosts);
+    return decode_shared_init(&all->decode);
+}
+
+void sessions_fini(struct sessions *all)
+{
+    decode_shared_fini(&all->decode);
+    wire_decoder_fini(&all->wire);
+    hosts_fini(&all->hosts);
+    psc_buf_fini(&all->frame);
+}
+
+void sessions_stop(struct sessions *all,
+                   void (*on_stopped)(struct sessions *all))
+{
+    all->stopping = true;
+    all->on_stopped = on_stopped;
+    struct session *next;
+    for (struct session *s = all->first; s != NULL; s = next) {
+        next = s->next;
+        if (s->state == SESSION_HANDSHAKE) {
+            session_close(s, PSC_CLOSED, "the collector stops");
+        } else if (s->state != SESSION_CLOSING) {
+            struct wire_message m = {.type = WIRE_REFUSAL};
+            m.refusal.code = WIRE_REFUSAL_BUSY;
+            m.refusal.reason = "the collector stops";
+            m.refusal.retry_after_us = PSC_US_PER_S;
+            session_send(s, &m);
+            session_close(s, PSC_CLOSED, "the collector stops");
+        }
+    }
+    if (all->n == 0) {
+        all->on_stopped = NULL;
+        on_stopped(all);
+    }
+}

@@ -1,0 +1,96 @@
+/* One connection of an agent, from the handshake to its end, and the set of
+ * all of them. The protocol's rules are in docs/protocol.md.
+ *
+ *               accept
+ *                 v
+ *             HANDSHAKE          TLS; judged by the connection
+ *                 v
+ *            FIRST_FRAME         Hello, Enrol or Renew
+ *             |       |
+ *             v       v
+ *        ENROLLING  CLAIMING     waiting for the database; reads paused
+ *             |       v
+ *             |     READY        Open, Batch, Heartbeat, Renew
+ *             v       v
+ *             CLOSING            what is queued is flushed, requests end
+ *                 v
+ *               freed
+ *
+ * Every state may go to CLOSING, and each before READY has a deadline. From
+ * Hello on the collector sends a Pulse every 10 s, whatever else happens. */
+#ifndef PSC_COLLECTOR_SESSION_H
+#define PSC_COLLECTOR_SESSION_H
+
+#include <uv.h>
+
+#include "collector/ca.h"
+#include "collector/clock_offset.h"
+#include "collector/decode.h"
+#include "collector/hosts.h"
+#include "collector/ingest.h"
+#include "collector/metrics.h"
+#include "collector/refusal_log.h"
+#include "collector/store.h"
+#include "common/conn.h"
+#include "proto/wire.h"
+
+enum session_state {
+    SESSION_HANDSHAKE,
+    SESSION_FIRST_FRAME,
+    SESSION_ENROLLING,
+    SESSION_CLAIMING,
+    SESSION_READY,
+    SESSION_CLOSING,
+    SESSION_STATES,
+};
+const char *session_state_name(enum session_state state);
+/* Whether a session may go from one state to the other. */
+bool session_may_change(enum session_state from, enum session_state to);
+
+/* What all sessions share. */
+struct sessions {
+    uv_loop_t *loop;
+    struct store *store;
+    struct ingest *ingest;
+    struct ca *ca;
+    struct metrics *metrics;
+    struct decode_shared decode;
+    struct wire_decoder wire;
+    struct psc_buf frame; /* being sent; scratch */
+    struct hosts hosts;
+    struct refusal_log log;
+    struct session *first; /* all of them */
+    unsigned n;
+    unsigned max;       /* connections */
+    size_t table_bytes; /* of all decoders */
+    struct store_heartbeats heartbeats;
+    bool heartbeats_busy;
+    struct session *heartbeat_next; /* whose turn it is */
+    bool stopping;
+    void (*on_stopped)(struct sessions *all);
+};
+
+/* The other modules are borrowed. Returns 0 or PSC_NOMEM. */
+PSC_MUST_CHECK int sessions_init(struct sessions *all, uv_loop_t *loop,
+                                 struct store *store, struct ingest *ingest,
+                                 struct ca *ca, struct metrics *metrics,
+                                 unsigned max_connections);
+void sessions_fini(struct sessions *all);
+
+/* What ingest tells sessions. */
+extern const struct ingest_events session_ingest_events;
+
+/* A connection waits at @listener. */
+void sessions_accept(struct sessions *all, uv_stream_t *listener);
+
+/* An administrator has disabled the host: its session ends. */
+void sessions_disable(struct sessions *all, int64_t host_id);
+
+/* Send what heartbeats brought to the store; every few seconds. */
+void sessions_flush_heartbeats(struct sessions *all);
+
+/* End all sessions with REFUSAL_BUSY ("restarting"), then @on_stopped. */
+void sessions_stop(struct sessions *all,
+                   void (*on_stopped)(struct sessions *all));
+
+#endif
