@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "common/log.h"
+
 #define WRAP_COLUMNS 78
 
 static const struct psc_option global_options[] = {
@@ -51,6 +53,8 @@ void cli_init(struct cli *cli)
     if (env_int("COLUMNS") > 0 && (cli->tty || cli->width == 0)) {
         cli->width = env_int("COLUMNS");
     }
+    psc_log_init("poolscope",
+                 isatty(STDERR_FILENO) == 1 ? PSC_LOG_INFO : PSC_LOG_WARN);
     struct psc_error err;
     if (psc_config_defaults(global_options, &cli->options, &err) != 0) {
         abort(); /* the table above is wrong, or no memory at the start */

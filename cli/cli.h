@@ -60,9 +60,6 @@ struct command {
                char **argv);
 };
 
-/* Ended by a NULL name; in main.c. */
-extern const struct command commands[];
-
 /* Read the arguments: options into @conf (defaults first) and into
  * @cli->options, the rest into @words (between @min_words and @max_words).
  * Returns -1 to go on; else the exit code, with everything said and @conf

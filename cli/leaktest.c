@@ -8,7 +8,6 @@
  *
  * It ends early, freeing all, by SIGINT, SIGTERM or SIGHUP, when a worker
  * dies or cannot go on, and when memory runs short. */
-#include "cli/leaktest.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/commands.h"
 #include "cli/leaktest_crew_linux.h"
 #include "cli/leaktest_kinds_linux.h"
 #include "cli/leaktest_plan.h"
@@ -60,7 +60,7 @@ struct leaktest {
     bool say_tty; /* it is a terminal */
 };
 
-const struct psc_option leaktest_options[] = {
+static const struct psc_option leaktest_options[] = {
     {"leaktest", "kind", PSC_OPT_STRING, offsetof(struct leaktest_conf, kind),
      NULL, 0, 0, "KIND", "what to leak, see --list"},
     {"leaktest", "rate", PSC_OPT_STRING, offsetof(struct leaktest_conf, rate),
@@ -80,7 +80,7 @@ const struct psc_option leaktest_options[] = {
     {.name = NULL},
 };
 
-const char leaktest_text[] =
+static const char leaktest_text[] =
     "Leaks kernel memory that is real, but needs no kernel module: worker "
     "processes make kernel objects of a kind and keep them. What an object "
     "costs in which slab caches is measured first on this kernel (with "
@@ -93,7 +93,7 @@ const char leaktest_text[] =
     "With --json the totals by tag are printed at the end, and everything "
     "else goes to standard error.";
 
-const char leaktest_examples[] =
+static const char leaktest_examples[] =
     "  poolscope leaktest --kind eventfd --rate 256K --for 6m\n"
     "  poolscope leaktest --kind pages --rate 1M --limit 500M --for 1h\n"
     "  poolscope leaktest --list\n";
@@ -544,8 +544,8 @@ static int check_options(struct leaktest *t, const struct command *command)
     return -1;
 }
 
-int leaktest_run(struct cli *cli, const struct command *command, int argc,
-                 char **argv)
+static int leaktest_run(struct cli *cli, const struct command *command,
+                        int argc, char **argv)
 {
     struct leaktest t = {0};
     struct cli_words words;
@@ -569,3 +569,12 @@ int leaktest_run(struct cli *cli, const struct command *command, int argc,
     psc_config_fini(leaktest_options, &t.conf);
     return code;
 }
+
+const struct command command_leaktest = {
+    "leaktest",
+    "--kind KIND [--rate BYTES/s] [--limit BYTES] [--for TIME]",
+    "leak real kernel memory of this machine, to see that it is found",
+    leaktest_text,
+    leaktest_options,
+    leaktest_examples,
+    leaktest_run};

@@ -105,7 +105,9 @@ const char *live_missing(const struct live *l, const char *source)
 void live_print_missing(const struct live *l, FILE *out)
 {
     for (size_t i = 0; i < l->n_sources; i++) {
-        if (l->sources[i].failed) {
+        int code = l->sources[i].why.code;
+        bool absent = code == PSC_MISSING || code == PSC_UNSUPPORTED;
+        if (l->sources[i].failed && !absent) {
             fprintf(out, "without %s: %s\n", l->sources[i].source->name,
                     l->sources[i].why.msg);
         }

@@ -40,7 +40,8 @@ bool live_counter(const struct live *l, const char *name, int64_t *value);
 /* Why a source is not there or failed, or NULL if it works or is unknown. */
 const char *live_missing(const struct live *l, const char *source);
 
-/* One line for every source of tags that gives nothing, with its reason. */
+/* One line for every source that the kernel has but that gives nothing, with
+ * its reason. */
 void live_print_missing(const struct live *l, FILE *out);
 
 #endif

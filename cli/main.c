@@ -5,25 +5,35 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "cli/leaktest.h"
+#include "cli/commands.h"
 
-static int help_run(struct cli *cli, const struct command *command, int argc,
-                    char **argv);
+static const struct command command_help;
 
-const struct command commands[] = {
-    {"leaktest", "--kind KIND [--rate BYTES/s] [--limit BYTES] [--for TIME]",
-     "leak real kernel memory of this machine, to see that it is found",
-     leaktest_text, leaktest_options, leaktest_examples, leaktest_run},
-    {"help", "[COMMAND]", "tell about a command, or list them", NULL, NULL,
-     NULL, help_run},
-    {.name = NULL},
+static const struct command *const commands[] = {
+    &command_status,
+    &command_hosts,
+    &command_top,
+    &command_history,
+    &command_leaks,
+    &command_leak,
+    &command_events,
+    &command_counters,
+    &command_drivers,
+    &command_psql,
+    &command_token,
+    &command_host,
+    &command_migrate,
+    &command_database,
+    &command_leaktest,
+    &command_help,
+    NULL,
 };
 
 static const struct command *find(const char *name)
 {
-    for (const struct command *c = commands; c->name; c++) {
-        if (strcmp(c->name, name) == 0) {
-            return c;
+    for (size_t i = 0; commands[i]; i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            return commands[i];
         }
     }
     return NULL;
@@ -35,8 +45,8 @@ static void overview(FILE *out)
           "Finds what leaks kernel memory, on this machine and across a "
           "fleet.\n\nCommands:\n",
           out);
-    for (const struct command *c = commands; c->name; c++) {
-        fprintf(out, "  %-9s %s\n", c->name, c->summary);
+    for (size_t i = 0; commands[i]; i++) {
+        fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
     }
     fputs("\nOptions of every command:\n", out);
     cli_global_help(out);
@@ -66,6 +76,10 @@ static int help_run(struct cli *cli, const struct command *command, int argc,
     cli_help(about, stdout);
     return CLI_OK;
 }
+
+static const struct command command_help = {
+    "help", "[COMMAND]", "tell about a command, or list them", NULL, NULL,
+    NULL,   help_run};
 
 /* Take the options before the command. Returns -1 to go on at argv[*i]. */
 static int leading_options(struct cli *cli, int argc, char **argv, int *i)

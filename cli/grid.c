@@ -1,0 +1,242 @@
+/* A table for people. See grid.h. */
+#include "cli/grid.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#define GAP          2 /* blanks between columns */
+#define FLEX_MIN     8 /* a flexible column is not cut below this */
+#define STYLE_OFF    "\033[0m"
+#define STYLE_HEADER "\033[1m"
+
+void grid_init(struct grid *g)
+{
+    memset(g, 0, sizeof *g);
+}
+
+void grid_clear(struct grid *g)
+{
+    for (size_t i = 0; i < g->n_cells; i++) {
+        free(g->cells[i].text);
+    }
+    g->n_cells = 0;
+    g->error = 0;
+}
+
+void grid_fini(struct grid *g)
+{
+    grid_clear(g);
+    free(g->cells);
+    memset(g, 0, sizeof *g);
+}
+
+void grid_column(struct grid *g, const char *title, bool right, bool flexible)
+{
+    if (g->n_columns < GRID_COLUMNS_MAX) {
+        g->titles[g->n_columns] = title;
+        g->right[g->n_columns] = right;
+        g->flexible[g->n_columns] = flexible;
+        g->n_columns++;
+    }
+}
+
+/* Show control characters, which could move the cursor, as '?': C0, DEL, and
+ * C1 in UTF-8 (0xC2 0x80 to 0xC2 0x9F). */
+static void tame(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f) {
+            *p = '?';
+        } else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) {
+            p[0] = '?';
+            p[1] = '?';
+        }
+    }
+}
+
+void grid_add(struct grid *g, const char *text, enum grid_style style)
+{
+    if (g->error != 0) {
+        return;
+    }
+    if (g->n_cells == g->cap_cells) {
+        size_t cap = g->cap_cells == 0 ? 64 : g->cap_cells * 2;
+        void *grown = realloc(g->cells, cap * sizeof *g->cells);
+        if (!grown) {
+            g->error = PSC_NOMEM;
+            return;
+        }
+        g->cells = grown;
+        g->cap_cells = cap;
+    }
+    char *copy = strdup(text);
+    if (!copy) {
+        g->error = PSC_NOMEM;
+        return;
+    }
+    tame(copy);
+    g->cells[g->n_cells].text = copy;
+    g->cells[g->n_cells].style = style;
+    g->n_cells++;
+}
+
+size_t grid_rows(const struct grid *g)
+{
+    return g->n_columns == 0 ? 0 : g->n_cells / g->n_columns;
+}
+
+/* Bytes and columns of the character at @p (not the end of a text). */
+static size_t next_char(const char *p, mbstate_t *state, int *columns)
+{
+    wchar_t wide;
+    size_t len = mbrtowc(&wide, p, strlen(p), state);
+
+    if (len == 0 || len > MB_LEN_MAX) {
+        memset(state, 0, sizeof *state);
+        *columns = 1;
+        return 1;
+    }
+    int width = wcwidth(wide);
+    *columns = width < 0 ? 1 : width;
+    return len;
+}
+
+/* Bytes of @text that fit into @columns; *@used are the columns they take. */
+static size_t fit(const char *text, int columns, int *used)
+{
+    mbstate_t state = {0};
+    const char *p = text;
+    int width;
+
+    *used = 0;
+    while (*p) {
+        size_t len = next_char(p, &state, &width);
+        if (*used + width > columns) {
+            break;
+        }
+        *used += width;
+        p += len;
+    }
+    return (size_t)(p - text);
+}
+
+int grid_text_width(const char *text)
+{
+    int used;
+
+    (void)fit(text, 1 << 24, &used);
+    return used;
+}
+
+const char *grid_style_on(enum grid_style style)
+{
+    switch (style) {
+    case GRID_RED: return "\033[31m";
+    case GRID_YELLOW: return "\033[33m";
+    case GRID_GREEN: return "\033[32m";
+    case GRID_DIM: return "\033[2m";
+    case GRID_PLAIN: break;
+    }
+    return "";
+}
+
+static void measure(const struct grid *g, size_t rows, int *widths)
+{
+    for (size_t c = 0; c < g->n_columns; c++) {
+        widths[c] = grid_text_width(g->titles[c]);
+        for (size_t r = 0; r < rows; r++) {
+            int width = grid_text_width(g->cells[r * g->n_columns + c].text);
+            widths[c] = width > widths[c] ? width : widths[c];
+        }
+    }
+}
+
+/* Cut the widest flexible columns until all fit into @total. */
+static void squeeze(const struct grid *g, int total, int *widths)
+{
+    int over = -total - GAP;
+
+    for (size_t c = 0; c < g->n_columns; c++) {
+        over += widths[c] + GAP;
+    }
+    for (; over > 0; over--) {
+        size_t widest = g->n_columns;
+        for (size_t c = 0; c < g->n_columns; c++) {
+            if (g->flexible[c] && widths[c] > FLEX_MIN &&
+                (widest == g->n_columns || widths[c] > widths[widest])) {
+                widest = c;
+            }
+        }
+        if (widest == g->n_columns) {
+            return; /* the line's end will be cut */
+        }
+        widths[widest]--;
+    }
+}
+
+/* Print one cell in @room columns; nothing follows a line's @last one. */
+static void print_cell(FILE *out, const char *text, int room, bool right,
+                       bool last, const char *style)
+{
+    int used;
+    size_t len = fit(text, room, &used);
+    bool cut = text[len] != '\0';
+
+    if (cut && room > 1) {
+        len = fit(text, room - 1, &used);
+        used++;
+    }
+    if (right) {
+        fprintf(out, "%*s", room - used, "");
+    }
+    fprintf(out, "%s%.*s%s%s", style, (int)len, text,
+            cut && room > 1 ? "~" : "", *style ? STYLE_OFF : "");
+    if (!right && !last) {
+        fprintf(out, "%*s", room - used, "");
+    }
+}
+
+static void print_row(const struct grid *g, FILE *out, int total,
+                      const int *widths, const struct grid_cell *cells,
+                      bool color)
+{
+    int left = total > 0 ? total : 1 << 24;
+
+    for (size_t c = 0; c < g->n_columns && left > 0; c++) {
+        const char *style = "";
+        if (color) {
+            style = cells ? grid_style_on(cells[c].style) : STYLE_HEADER;
+        }
+        int room = widths[c] < left ? widths[c] : left;
+        print_cell(out, cells ? cells[c].text : g->titles[c], room, g->right[c],
+                   c + 1 == g->n_columns, style);
+        left -= room + GAP;
+        if (c + 1 < g->n_columns && left > 0) {
+            fprintf(out, "%*s", GAP, "");
+        }
+    }
+    fputc('\n', out);
+}
+
+int grid_print(const struct grid *g, FILE *out, int width, size_t max_rows,
+               bool color)
+{
+    int widths[GRID_COLUMNS_MAX] = {0};
+    size_t rows = grid_rows(g);
+
+    if (g->error != 0) {
+        return g->error;
+    }
+    rows = max_rows > 0 && rows > max_rows ? max_rows : rows;
+    measure(g, rows, widths);
+    if (width > 0) {
+        squeeze(g, width, widths);
+    }
+    print_row(g, out, width, widths, NULL, color);
+    for (size_t r = 0; r < rows; r++) {
+        print_row(g, out, width, widths, &g->cells[r * g->n_columns], color);
+    }
+    return 0;
+}
