@@ -18,7 +18,7 @@ static void put(struct sample *out, const char *prefix, struct text name,
         bool word = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
                     (*c >= '0' && *c <= '9') || *c == '_';
         if (*c != ')') {
-            text[o.len++] = word ? *c : '_';
+            text_put(&o, word ? text_of(c, 1) : text_of("_", 1));
         }
     }
     text_puts(&o, suffix);

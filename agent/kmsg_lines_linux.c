@@ -38,8 +38,7 @@ bool kernel_line_fits(const struct kernel_line *line,
     case LINE_CPU:
         return has_memory_dump(dump) && dump->cpu < 0 &&
                same_comm(dump, line->name);
-    case LINE_FRAME:
-        return has_memory_dump(dump) && dump->slab_unreclaimable_pages < 0;
+    case LINE_FRAME: /* the trace comes before */
     case LINE_MEM_SLAB:
         return has_memory_dump(dump) && dump->slab_unreclaimable_pages < 0;
     case LINE_MEM_FREE: return has_memory_dump(dump) && dump->free_pages < 0;

@@ -309,8 +309,10 @@ static bool take_size(struct text *t, int64_t *bytes)
     if (!text_word(t, &unit)) {
         return false;
     }
-    char first = *unit.at == 'K' ? 'k' : *unit.at;
-    const char *found = strchr(UNITS, first);
+    const char *found = strchr(UNITS, *unit.at);
+    if (*unit.at == 'K') {
+        found = strchr(UNITS, 'k');
+    }
     if (found == NULL || unit.end[-1] != 'B') {
         return false;
     }

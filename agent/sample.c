@@ -57,7 +57,8 @@ static int put_counter(struct sample *s, const char *name, const char *instance,
     if (name_len + 1 + instance_len > sizeof(key)) {
         return PSC_LIMIT;
     }
-    memcpy(key, name, name_len + 1);
+    memcpy(key, name, name_len);
+    key[name_len] = 0;
     memcpy(key + name_len + 1, instance, instance_len);
     return table_put(&s->counters, s->source, key, name_len + 1 + instance_len,
                      flags, &value);

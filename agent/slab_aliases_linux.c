@@ -43,7 +43,9 @@ static int on_link(void *ctx, const char *name, unsigned char d_type)
     size_t start = o.len;
     text_puts(&o, name);
     for (size_t i = start; i < o.len; i++) {
-        key[i] = key[i] == '!' ? '/' : key[i]; /* sysfs has no '/' in names */
+        if (key[i] == '!') {
+            key[i] = '/'; /* sysfs has no '/' in names */
+        }
     }
     uint32_t index;
     (void)!psc_map_add(&s->links, key, o.len, &index);

@@ -88,7 +88,9 @@ static uint8_t ask_flags(const struct slabinfo *s, struct text raw,
     if (s->has_sys && n > 0 && (size_t)n < sizeof(path)) {
         for (size_t i = 0; i < text_left(&raw); i++) {
             char *c = path + base + 1 + i;
-            *c = *c == '/' ? '!' : *c; /* as sysfs names it */
+            if (*c == '/') {
+                *c = '!'; /* as sysfs names it */
+            }
         }
         if (proc_read_value("", path, value, sizeof(value))) {
             reclaimable = value[0] == '1';

@@ -81,7 +81,7 @@ static void put_size(struct text_out *out, struct text size)
         text_put_escaped(out, size);
         return;
     }
-    bool mega = v % (1024 * 1024) == 0;
+    bool mega = v % (1024ULL * 1024) == 0;
     text_put_u64(out, mega ? v >> 20 : v >> 10);
     text_puts(out, mega ? "M" : "k");
 }

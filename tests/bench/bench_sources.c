@@ -154,8 +154,8 @@ static void print(const struct bench *benches, size_t n, int rounds)
 
 int main(int argc, char **argv)
 {
-    int rounds = argc > 1 ? atoi(argv[1]) : 15;
-    long sleep_ms = argc > 2 ? atol(argv[2]) : 1000;
+    int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 15;
+    long sleep_ms = argc > 2 ? strtol(argv[2], NULL, 10) : 1000;
     struct timespec pause = {sleep_ms / 1000, sleep_ms % 1000 * 1000000};
     struct source_env env = {.root = "", .top_processes = 10};
     struct bench benches[SOURCES_MAX];

@@ -50,7 +50,7 @@ const int64_t *source_run_tag(const struct source_run *r, enum pool pool,
     char key[TABLE_KEY_MAX_BYTES];
     size_t len = strlen(text);
     key[0] = (char)pool;
-    memcpy(key + 1, text, len);
+    memcpy(key + 1, text, len + 1);
     uint32_t i = live(&r->sample.tags, key, len + 1);
     if (i == PSC_MAP_NONE) {
         return NULL;
@@ -68,7 +68,7 @@ int64_t source_run_counter(const struct source_run *r, const char *name,
     size_t name_len = strlen(name);
     size_t instance_len = strlen(instance);
     memcpy(key, name, name_len + 1);
-    memcpy(key + name_len + 1, instance, instance_len);
+    memcpy(key + name_len + 1, instance, instance_len + 1);
     uint32_t i = live(&r->sample.counters, key, name_len + 1 + instance_len);
     return i == PSC_MAP_NONE ? -1 : table_values(&r->sample.counters, i)[0];
 }

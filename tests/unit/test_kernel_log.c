@@ -88,7 +88,7 @@ static void kernel_log_tells_callers_apart(void **state)
 {
     (void)state;
     struct source_run r;
-    struct event e[8];
+    struct event e[8] = {0};
     assert_int_equal(
         source_run_begin(&r, &source_kernel_log, "proc-linux-6.12", NULL), 0);
     assert_int_equal(source_run_collect(&r), 0);
@@ -124,7 +124,7 @@ static void kernel_log_untangles_dumps_without_callers(void **state)
 {
     (void)state;
     struct source_run r;
-    struct event e[8];
+    struct event e[8] = {0};
     assert_int_equal(
         source_run_begin(&r, &source_kernel_log, "proc-linux-5.15", NULL), 0);
     assert_int_equal(source_run_collect(&r), 0);
@@ -180,7 +180,7 @@ static void kernel_log_goes_on_after_a_restart(void **state)
     const char *root = make_tree();
     const char *dir = temp_dir();
     struct source_run r;
-    struct event e[4];
+    struct event e[4] = {0};
     (void)make_log(root, FIRST);
     assert_int_equal(source_run_begin(&r, &source_kernel_log, root, dir), 0);
     assert_int_equal(source_run_collect(&r), 0);

@@ -88,10 +88,10 @@ static void residual_knows_balloons(void **state)
     int64_t base = residual(BASE, none);
     struct meminfo m = parse(BASE "Balloon: 6000 kB\n");
     struct page_counts p = {0};
-    assert_int_equal(unaccounted_bytes(&m, &p, 4096, 100000 * KB) / KB,
+    assert_int_equal(unaccounted_bytes(&m, &p, 4096, 100000LL * KB) / KB,
                      base - 6000);
     /* MemTotal shrank by it. */
-    assert_int_equal(unaccounted_bytes(&m, &p, 4096, 106000 * KB) / KB, base);
+    assert_int_equal(unaccounted_bytes(&m, &p, 4096, 106000LL * KB) / KB, base);
 }
 
 static void residual_is_never_negative(void **state)
@@ -151,7 +151,7 @@ static void memory_has_the_names_of_node_exporter(void **state)
         {"node_filefd_maximum", 1634512},
         {"node_inodes_allocated", 86123},
         {"node_sockstat_TCP_mem", 144},
-        {"node_sockstat_TCP_mem_bytes", 144 * 4096},
+        {"node_sockstat_TCP_mem_bytes", 144LL * 4096},
         {"node_sockstat_sockets_used", 512},
         {"node_processes_max_threads", 127415},
     };

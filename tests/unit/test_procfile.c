@@ -41,22 +41,23 @@ static void proc_file_lines_join_reads(void **state)
 {
     (void)state;
     const char *root = temp_dir();
-    enum { LINES = 30000 };
-    char *data = malloc(LINES * 8);
+    const size_t lines = 30000;
+    char *data = malloc(lines * 8);
     assert_non_null(data);
-    for (size_t i = 0; i < LINES; i++) {
-        memcpy(data + i * 8, "1234567\n", 8);
+    for (size_t i = 0; i < lines; i++) {
+        memset(data + i * 8, '1', 7);
+        data[i * 8 + 7] = '\n';
     }
     struct proc_file f;
     struct psc_error err;
-    const char *path = make_file(root, data, LINES * 8 - 1);
+    const char *path = make_file(root, data, lines * 8 - 1);
     free(data);
     assert_int_equal(proc_file_open(&f, root, path, "", &err), 0);
     for (int i = 0; i < 2; i++) {
         struct seen s = {0};
         assert_int_equal(proc_file_lines(&f, on_line, &s, &err), 0);
-        assert_int_equal(s.lines, LINES);
-        assert_int_equal(s.bytes, LINES * 7);
+        assert_int_equal(s.lines, lines);
+        assert_int_equal(s.bytes, lines * 7);
         assert_int_equal(s.longest, 7);
     }
     struct seen s = {.stop_at = 5};
@@ -73,7 +74,8 @@ static void proc_file_lines_cut_absurd_ones(void **state)
     char *data = malloc(len);
     assert_non_null(data);
     memset(data, 'x', len);
-    memcpy(data + len - 4, "\nab\n", 4);
+    data[len - 4] = '\n';
+    data[len - 1] = '\n';
     struct proc_file f;
     struct psc_error err;
     const char *path = make_file(root, data, len);
@@ -138,8 +140,8 @@ static void dir_names_start_over(void **state)
 {
     (void)state;
     const char *root = temp_dir();
-    for (char c = 'a'; c <= 'z'; c++) {
-        const char name[2] = {c, '\0'};
+    for (int c = 'a'; c <= 'z'; c++) {
+        const char name[2] = {(char)c, '\0'};
         temp_write(temp_path(root, name), "", 0);
     }
     int fd = open(root, O_RDONLY | O_DIRECTORY);
