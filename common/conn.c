@@ -251,14 +251,15 @@ static int write_frame(struct psc_conn *c, struct psc_bytes payload,
     if (head > sizeof(first) - HEADER_BYTES) {
         head = sizeof(first) - HEADER_BYTES;
     }
-    for (int i = 0; i < HEADER_BYTES; i++) {
-        first[i] = (uint8_t)(payload.len >> (8 * (HEADER_BYTES - 1 - i)));
-    }
+    first[0] = (uint8_t)(payload.len >> 24);
+    first[1] = (uint8_t)(payload.len >> 16);
+    first[2] = (uint8_t)(payload.len >> 8);
+    first[3] = (uint8_t)payload.len;
     if (head > 0) {
         memcpy(first + HEADER_BYTES, payload.data, head);
     }
     /* Room for all of it first, so that a frame goes whole or not at all. */
-    size_t room = payload.len + payload.len / 64 + 2 * 256;
+    size_t room = payload.len + payload.len / 64 + 512;
     int rc = psc_buf_reserve(&c->tls.out, room);
     if (rc != PSC_OK) {
         c->tls.out.error = PSC_OK;

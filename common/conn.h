@@ -15,7 +15,7 @@
 #include "common/error.h"
 #include "common/tls.h"
 
-#define PSC_FRAME_MAX_BYTES (1024u * 1024u)
+#define PSC_FRAME_MAX_BYTES (1u << 20)
 
 struct psc_conn;
 

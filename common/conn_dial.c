@@ -287,7 +287,7 @@ int psc_conn_connect(struct psc_conn *c, uv_loop_t *loop, const char *host,
 {
     struct psc_conn_dial *dial = NULL;
     int rc = new_dial(host, port, verify_host, &dial, err);
-    if (rc != PSC_OK) {
+    if (dial == NULL) {
         return rc;
     }
     uv_update_time(loop); /* the caller may have been busy for long */

@@ -25,8 +25,8 @@ enum {
 void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     (void)handle, (void)suggested;
-    char *base = malloc(CONN_READ_BYTES);
-    *buf = uv_buf_init(base, base != NULL ? CONN_READ_BYTES : 0);
+    buf->base = malloc(CONN_READ_BYTES);
+    buf->len = buf->base != NULL ? CONN_READ_BYTES : 0;
 }
 
 bool conn_in_frame(const struct psc_conn *c)

@@ -16,6 +16,7 @@
 
 enum {
     TOKEN_PART_CHARS = 43, /* base64url of 32 bytes */
+    TOKEN_CHARS = 5 + TOKEN_PART_CHARS + 1 + TOKEN_PART_CHARS,
     PEM_MAX_BYTES = 65536,
 };
 
@@ -155,7 +156,10 @@ int pki_set_name(X509_NAME *name, const char *common_name)
         bool fine = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
                     (ch >= '0' && ch <= '9') || ch == '.' || ch == '-' ||
                     ch == '_' || (ch == ' ' && n > 0);
-        clean[n] = fine ? ch : '_';
+        clean[n] = '_';
+        if (fine) {
+            clean[n] = ch;
+        }
     }
     clean[n] = '\0';
     return X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_ASC,
@@ -310,8 +314,7 @@ int psc_token_parse(const char *text, struct psc_token *token,
         len--; /* as a file's last line has it */
     }
     const char *secret = text + prefix;
-    if (len != prefix + 2 * TOKEN_PART_CHARS + 1 ||
-        memcmp(text, token_prefix, prefix) != 0 ||
+    if (len != TOKEN_CHARS || memcmp(text, token_prefix, prefix) != 0 ||
         secret[TOKEN_PART_CHARS] != '.' ||
         !decode_part(secret, token->secret) ||
         !decode_part(secret + TOKEN_PART_CHARS + 1, token->ca_sha256)) {
@@ -319,8 +322,8 @@ int psc_token_parse(const char *text, struct psc_token *token,
         return psc_error_set(err, PSC_FORMAT,
                              "this is no enrolment token: it has %zu "
                              "characters and should be as \"poolscope token "
-                             "create\" printed it, psc1.… of %zu",
-                             len, prefix + 2 * TOKEN_PART_CHARS + 1);
+                             "create\" printed it, psc1.… of %d",
+                             len, TOKEN_CHARS);
     }
     return PSC_OK;
 }

@@ -25,8 +25,9 @@ enum {
     N_SMALL = 200000,
     LARGE_BYTES = 256 * 1024,
     N_LARGE = 4000,
-    DAY_S = 86400,
 };
+
+#define DAY_S 86400LL
 
 static const struct psc_conn_limits limits = {.handshake_us = 60000000,
                                               .idle_us = 600000000,
@@ -327,7 +328,7 @@ int main(int argc, char **argv)
 {
     struct certs certs;
     struct host_certs host;
-    int n_idle = argc > 1 ? atoi(argv[1]) : 2000;
+    int n_idle = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2000;
     struct rlimit files = {20000, 20000};
     (void)setrlimit(RLIMIT_NOFILE, &files);
     certs_init(&certs);

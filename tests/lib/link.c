@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/crc32c.h"
@@ -199,4 +200,42 @@ int link_send(struct link_end *end, size_t len, uint8_t fill)
     memset(payload, fill, len);
     struct psc_bytes bytes = {payload, len};
     return psc_conn_send(&end->conn, bytes);
+}
+
+void link_send_ok(struct link_end *end, size_t len, uint8_t fill)
+{
+    assert_int_equal(link_send(end, len, fill), PSC_OK);
+}
+
+struct link *link_new(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
+{
+    struct link *l = malloc(sizeof(*l));
+    assert_non_null(l);
+    link_init(l, server_ctx, client_ctx);
+    return l;
+}
+
+void link_free(struct link *l)
+{
+    link_fini(l);
+    free(l);
+}
+
+void link_await_both(struct link *l)
+{
+    link_await(l, &l->client.closed, 1);
+    link_await(l, &l->servers[0].closed, 1);
+}
+
+void link_expect(const struct link_end *end, int code, const char *text)
+{
+    if (end->reason.code != code || strstr(end->reason.msg, text) == NULL) {
+        fail_msg("closed with %d \"%s\", not %d \"%s\"", end->reason.code,
+                 end->reason.msg, code, text);
+    }
+}
+
+void link_echo(struct link_end *end, struct psc_bytes frame)
+{
+    assert_int_equal(psc_conn_send(&end->conn, frame), PSC_OK);
 }

@@ -47,6 +47,10 @@ void link_init(struct link *l, SSL_CTX *server_ctx, SSL_CTX *client_ctx);
  * that nothing is left in the loop. */
 void link_fini(struct link *l);
 
+/* The same on the heap. */
+struct link *link_new(SSL_CTX *server_ctx, SSL_CTX *client_ctx);
+void link_free(struct link *l);
+
 /* Start the client towards the listener. */
 int link_connect(struct link *l, struct psc_error *err);
 
@@ -56,10 +60,22 @@ void link_open(struct link *l);
 /* Run the loop until *@value >= @at_least; the test fails after 20 s. */
 void link_await(struct link *l, const int *value, int at_least);
 
+/* Run the loop until the client and the first server are closed. */
+void link_await_both(struct link *l);
+
 /* Run the loop for @ms. */
 void link_run(struct link *l, unsigned ms);
 
 /* Send @len bytes @fill; returns psc_conn_send()'s answer. */
 int link_send(struct link_end *end, size_t len, uint8_t fill);
+
+/* The same where it must succeed. */
+void link_send_ok(struct link_end *end, size_t len, uint8_t fill);
+
+/* An act_frame that sends the frame back. */
+void link_echo(struct link_end *end, struct psc_bytes frame);
+
+/* Check that @end was closed with @code and a message that has @text in it. */
+void link_expect(const struct link_end *end, int code, const char *text);
 
 #endif

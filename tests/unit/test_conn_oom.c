@@ -18,7 +18,9 @@
 #include "tests/lib/fault.h"
 #include "tests/lib/link.h"
 
-enum { DAY_S = 86400, N_FRAMES = 3 };
+#define DAY_S 86400LL
+
+enum { N_FRAMES = 3 };
 
 /* Every allocation of OpenSSL comes through here, and so under the fault. */
 static void *on_malloc(size_t size, const char *file, int line)
@@ -76,9 +78,7 @@ static void send_back(struct link_end *end, struct psc_bytes frame)
 static void next_frame(struct link_end *end, struct psc_bytes frame)
 {
     (void)frame;
-    if (end->frames == N_FRAMES) {
-        psc_conn_close(&end->conn, NULL);
-    } else if (link_send(end, 40000, 1) != PSC_OK) {
+    if (end->frames == N_FRAMES || link_send(end, 40000, 1) != PSC_OK) {
         psc_conn_close(&end->conn, NULL);
     }
 }

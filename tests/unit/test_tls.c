@@ -13,8 +13,9 @@
 
 #include "tests/lib/certs.h"
 
+#define DAY_S 86400LL
+
 enum {
-    DAY_S = 86400,
     OUT_MAX_BYTES = 4 * 1024 * 1024,
     HOST_ID = 42,
 };
