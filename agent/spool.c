@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/log.h"
+#include "common/clock.h"
+
+#define DROP_LOG_US (60 * PSC_US_PER_S)
 
 enum { HOUR_S = 3600, MEMORY_GROUPS = 8, SEGMENTS_MAX = 65536 };
 
@@ -83,12 +85,18 @@ static uint64_t count_unacked(const struct spool *s, const uint8_t *stream,
 
 static void count_dropped(struct spool *s, uint64_t n)
 {
-    if (n > 0) {
-        s->dropped += n;
-        s->state_dirty = true;
-        psc_log_warn("spool %s is full: dropped the %" PRIu64
-                     " oldest batches, %" PRIu64 " in all",
-                     s->dir, n, s->dropped);
+    if (n == 0) {
+        return;
+    }
+    s->dropped += n;
+    s->state_dirty = true;
+    uint64_t suppressed;
+    if (psc_log_limit_pass(&s->drop_log, psc_clock_mono_us(), DROP_LOG_US,
+                           &suppressed)) {
+        psc_log_warn(
+            "spool %s is full: the oldest batches are dropped, %" PRIu64
+            " so far",
+            s->dir, s->dropped);
     }
 }
 

@@ -33,6 +33,7 @@
 #include "agent/spool_io.h"
 #include "common/buf.h"
 #include "common/error.h"
+#include "common/log.h"
 
 #define SPOOL_SEGMENT_BYTES (1024u * 1024u)
 #define SPOOL_MEMORY_BYTES  (2u * 1024u * 1024u)
@@ -84,6 +85,7 @@ struct spool {
     uint64_t acked;   /* newest acknowledged seq of acked_stream */
     uint64_t dropped; /* batches lost without acknowledgement, ever */
     bool state_dirty; /* the state file is behind */
+    struct psc_log_limit drop_log; /* drops may come in numbers */
 };
 
 /* Open the spool in @o->dir with a new stream. A disk that does not work is no

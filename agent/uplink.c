@@ -139,12 +139,15 @@ static int64_t next_pause_ms(struct uplink *u)
 static void tell(struct uplink *u, const struct psc_error *reason)
 {
     char text[sizeof(u->last_error)];
+    const char *why =
+        reason->msg[0] == '\0' ? psc_strerror(reason->code) : reason->msg;
     const struct endpoint *at = &u->endpoints[u->current];
-    (void)snprintf(text, sizeof(text), "collector %s:%s: %.180s",
-                   u->n_endpoints == 0 ? "-" : at->host,
-                   u->n_endpoints == 0 ? "-" : at->port,
-                   reason->msg[0] == '\0' ? psc_strerror(reason->code)
-                                          : reason->msg);
+    if (u->n_endpoints == 0 || strstr(why, at->host) != NULL) {
+        (void)snprintf(text, sizeof(text), "collector: %.220s", why);
+    } else {
+        (void)snprintf(text, sizeof(text), "collector %.60s:%s: %.160s",
+                       at->host, at->port, why);
+    }
     bool repeated = strcmp(text, u->last_error) == 0 ||
                     (u->refusal != 0 && u->refusal == u->told);
     psc_log(repeated ? PSC_LOG_DEBUG : PSC_LOG_WARN, "%s", text);

@@ -33,9 +33,11 @@
 #include "common/conn.h"
 #include "proto/wire.h"
 
-/* Batches sent and not yet acknowledged. */
-#define UPLINK_WINDOW_BATCHES 256u
+/* Batches sent and not yet acknowledged. A sample in parts, which the collector
+ * acknowledges as a whole, may go beyond it. */
+#define UPLINK_WINDOW_BATCHES 192u
 #define UPLINK_WINDOW_BYTES   (256u * 1024u)
+#define UPLINK_RING_BATCHES   (UPLINK_WINDOW_BATCHES + 64u)
 
 enum uplink_state {
     UPLINK_IDLE,
@@ -109,9 +111,10 @@ struct uplink {
     struct {
         uint64_t seq;
         size_t bytes;
-    } window[UPLINK_WINDOW_BATCHES]; /* a ring of unacknowledged batches */
+    } window[UPLINK_RING_BATCHES]; /* a ring of unacknowledged batches */
     unsigned window_at, window_n;
     size_t window_bytes;
+    bool within_sample; /* the next batch is a further part */
     uint64_t stuck_seq; /* of the last NEED_KEYFRAME without progress */
     unsigned n_stuck;
     bool renewing;          /* a request is under way in LIVE */

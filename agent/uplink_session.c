@@ -184,6 +184,7 @@ static void take_cursor(struct uplink *u, const struct wire_message *m)
         u->s.on_want_keyframe(u->s.user);
     }
     u->sent_any = false;
+    u->within_sample = false;
     u->worked = true;
     u->told = 0;
     u->last_error[0] = '\0';
@@ -195,11 +196,20 @@ static void take_cursor(struct uplink *u, const struct wire_message *m)
 
 static void push_window(struct uplink *u, uint64_t seq, size_t bytes)
 {
-    unsigned at = (u->window_at + u->window_n) % UPLINK_WINDOW_BATCHES;
+    unsigned at = (u->window_at + u->window_n) % UPLINK_RING_BATCHES;
     u->window[at].seq = seq;
     u->window[at].bytes = bytes;
     u->window_n++;
     u->window_bytes += bytes;
+}
+
+static bool window_full(const struct uplink *u)
+{
+    if (u->within_sample) {
+        return u->window_n == UPLINK_RING_BATCHES; /* a spool gone mad */
+    }
+    return u->window_n >= UPLINK_WINDOW_BATCHES ||
+           u->window_bytes >= UPLINK_WINDOW_BYTES;
 }
 
 /* Send one record. Returns whether to go on. */
@@ -218,6 +228,7 @@ static bool send_record(struct uplink *u, const struct spool_record *record)
         uplink_close(u, rc, "cannot send");
         return false;
     }
+    u->within_sample = (record->flags & SPOOL_MORE) != 0;
     u->sent_any = true;
     u->sent_seq = record->seq;
     u->high_seq = record->seq > u->high_seq ? record->seq : u->high_seq;
@@ -247,9 +258,7 @@ void uplink_session_pump(struct uplink *u)
             open_stream(u); /* it was dropped as a whole, or replaced */
             return;
         }
-        if (u->window_n == UPLINK_WINDOW_BATCHES ||
-            (u->window_n > 0 && u->window_bytes >= UPLINK_WINDOW_BYTES) ||
-            psc_conn_queued(&u->conn) > QUEUE_LOW_BYTES) {
+        if (window_full(u) || psc_conn_queued(&u->conn) > QUEUE_LOW_BYTES) {
             return;
         }
         struct spool_record record;
@@ -279,7 +288,7 @@ static void take_ack(struct uplink *u, uint64_t seq)
     }
     while (u->window_n > 0 && u->window[u->window_at].seq <= seq) {
         u->window_bytes -= u->window[u->window_at].bytes;
-        u->window_at = (u->window_at + 1) % UPLINK_WINDOW_BATCHES;
+        u->window_at = (u->window_at + 1) % UPLINK_RING_BATCHES;
         u->window_n--;
     }
     if (seq >= u->stuck_seq) {

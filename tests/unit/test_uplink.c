@@ -42,6 +42,7 @@ struct session {
     bool fresh;          /* no batch since Cursor */
     bool deaf;           /* after NEED_KEYFRAME, until Open */
     uint64_t seq;        /* of the last batch */
+    uint64_t sample_seq; /* of the first part of its sample */
     struct table tags;
     uint64_t tags_seq;
 };
@@ -135,16 +136,20 @@ static void fake_batch(struct session *s, const struct wire_batch *b)
         s->tags_seq = b->seq;
     }
     f->n_batches++;
-    if (b->seq <= s->open->cursor) {
+    struct stored *at = s->open;
+    if (b->part == 0) {
+        s->sample_seq = b->seq;
+    }
+    if (b->seq <= at->cursor) {
         f->n_duplicates++;
-    } else {
-        s->open->skipped += b->seq - s->open->cursor - 1;
-        s->open->cursor = b->seq;
-        s->open->n++;
+    } else if (!b->more) { /* a sample in parts is stored as one */
+        at->skipped += s->sample_seq - at->cursor - 1;
+        at->n += b->seq - s->sample_seq + 1;
+        at->cursor = b->seq;
     }
     if (f->cut_every > 0 && f->n_batches % f->cut_every == 0) {
         psc_conn_close(&s->conn, NULL); /* stored, but never acknowledged */
-    } else if (!f->hold_acks) {
+    } else if (!f->hold_acks && !b->more) {
         send_ack(s, b->seq + f->false_ack);
         f->false_ack = 0;
     }
@@ -332,7 +337,7 @@ static void fake_free(struct fake *f)
 
 /* --- an agent --- */
 
-static uint32_t n_samples;
+static uint32_t n_samples, n_tags = 20;
 
 static int steps_open(const struct source_env *env, void **state,
                       struct psc_error *err)
@@ -348,7 +353,7 @@ static int steps_collect(void *state, struct sample *out, struct psc_error *err)
     (void)state;
     (void)err;
     n_samples++;
-    for (unsigned i = 0; i < 20; i++) {
+    for (unsigned i = 0; i < n_tags; i++) {
         char name[16];
         int n = snprintf(name, sizeof(name), "t%u", i);
         struct tag_values v = {.flags = TAG_BYTES,
@@ -652,6 +657,23 @@ static void uplink_bounds_what_is_in_flight(void **state)
     drain(b);
     assert_int_equal(b->fake.stored[0].n, 600);
     assert_int_equal(b->fake.n_hellos, 1);
+    bench_fini(b);
+}
+
+static void uplink_sends_large_samples_whole(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    b->batcher.budget_bytes = TABLE_BUDGET_MIN_BYTES;
+    n_tags = 600; /* so each sample is a keyframe in many parts */
+    take(b, 150);
+    assert_true(b->spool.last_seq > 3 * UPLINK_WINDOW_BATCHES);
+    b->fake.cut_every = 333;
+    start(b);
+    drain(b);
+    n_tags = 20;
+    assert_int_equal(b->fake.stored[0].n, b->spool.last_seq);
+    assert_int_equal(b->fake.stored[0].skipped, 0);
     bench_fini(b);
 }
 
@@ -962,6 +984,7 @@ int main(void)
         cmocka_unit_test(uplink_asks_for_a_keyframe_without_backlog),
         cmocka_unit_test(uplink_resends_after_cuts),
         cmocka_unit_test(uplink_bounds_what_is_in_flight),
+        cmocka_unit_test(uplink_sends_large_samples_whole),
         cmocka_unit_test(uplink_starts_over_when_asked),
         cmocka_unit_test(uplink_skips_what_nobody_can_decode),
         cmocka_unit_test(uplink_honours_lasting_refusals),
