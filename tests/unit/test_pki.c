@@ -199,7 +199,7 @@ static void validity_is_as_asked(void **state)
     int64_t now = psc_clock_wall_us();
     X509 *cert = make_host(ca, "h", 90 * DAY_S);
     assert_int_equal(psc_cert_validity(cert, &from, &to), 0);
-    assert_true(from < now && from >= now - 2 * 3600 * PSC_US_PER_S);
+    assert_true(from < now && from >= now - 2 * (3600 * PSC_US_PER_S));
     int64_t want = now + 90 * DAY_S * PSC_US_PER_S;
     assert_true(to > want - 60 * PSC_US_PER_S && to < want + 60 * PSC_US_PER_S);
     X509_free(cert);
@@ -212,7 +212,7 @@ static void validity_is_as_asked(void **state)
     X509_free(cert);
 
     /* Nothing outlives its CA. */
-    cert = make_host(ca, "h", 20 * 365 * DAY_S);
+    cert = make_host(ca, "h", 20 * (365 * DAY_S));
     int64_t ca_to = 0;
     assert_int_equal(psc_cert_validity(ca->cert, &from, &ca_to), 0);
     assert_int_equal(psc_cert_validity(cert, &from, &to), 0);
