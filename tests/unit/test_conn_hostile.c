@@ -283,8 +283,8 @@ static void a_silent_peer_is_dead(void **state)
     (void)state;
     struct link *l = new_link();
     l->limits.idle_us = 100 * MS;
-    link_open(l);
     uint64_t start = uv_now(&l->loop);
+    link_open(l);
     link_await_both(l);
     assert_true(uv_now(&l->loop) - start >= 90);
     assert_true(l->servers[0].reason.code == PSC_TIMEOUT ||
@@ -296,12 +296,12 @@ static void traffic_keeps_a_peer_alive(void **state)
 {
     (void)state;
     struct link *l = new_link();
-    l->limits.idle_us = 150 * MS;
+    l->limits.idle_us = 400 * MS;
     l->server_template.act_frame = link_echo;
     link_open(l);
     for (int i = 0; i < 12; i++) {
         link_send_ok(&l->client, 1, 0);
-        link_run(l, 30);
+        link_run(l, 50);
     }
     assert_int_equal(l->client.frames, 12);
     assert_int_equal(l->client.closed + l->servers[0].closed, 0);
@@ -312,15 +312,15 @@ static void a_pause_stops_the_idle_time(void **state)
 {
     (void)state;
     struct link *l = new_link();
-    l->limits.idle_us = 100 * MS;
+    l->limits.idle_us = 250 * MS;
     link_open(l);
     psc_conn_pause(&l->servers[0].conn);
     psc_conn_pause(&l->client.conn);
-    link_run(l, 300);
+    link_run(l, 600);
     assert_int_equal(l->client.closed + l->servers[0].closed, 0);
     psc_conn_resume(&l->servers[0].conn);
     psc_conn_resume(&l->client.conn);
-    link_run(l, 30);
+    link_run(l, 20);
     assert_int_equal(l->client.closed + l->servers[0].closed, 0);
     link_await_both(l);
     link_free(l);
