@@ -20,7 +20,8 @@ INSERT INTO poolscope_data.setting (name, value, meaning) VALUES
     ('retention_events', '90 days', 'how long events are kept'),
     ('max_tags', '1000000', 'tags in the fleet-wide registry'),
     ('max_counters', '1000000', 'counters in the fleet-wide registry'),
-    ('registry_epoch', '1', 'changes when the registry forgets: not for you');
+    ('registry_epoch', '1', 'changes when the registry forgets: not for you'),
+    ('ca_sha256', '', 'of the CA certificate, in hex: by the collector');
 
 -- Identity.
 CREATE TABLE poolscope_data.enrolment_token (
@@ -41,10 +42,10 @@ CREATE TABLE poolscope_data.host (
     enrolled_at timestamptz NOT NULL DEFAULT now(),
     token_id bigint,                -- it enrolled with
     disabled_at timestamptz,        -- NULL: enabled
-    key_sha256 bytea,               -- of the newest certificate's key
-    previous_key_sha256 bytea,      -- good until the newest one is seen
-    serial text,
-    not_after timestamptz,
+    key_sha256 bytea,               -- it enrolled with
+    valid_from timestamptz NOT NULL DEFAULT '-infinity',
+                                    -- older certificates are void
+    not_after timestamptz,          -- of the newest certificate
     reenrol_until timestamptz,      -- an administrator allowed it
     admin_labels jsonb NOT NULL DEFAULT '{}'
 );
@@ -65,6 +66,9 @@ CREATE TABLE poolscope_data.host_state (
     spool_bytes bigint,
     agent_dropped_batches bigint,   -- as the agent counts
     sources jsonb NOT NULL DEFAULT '[]',
+    aliases jsonb NOT NULL DEFAULT '[]',
+    event_boot_id uuid,             -- of event_positions
+    event_positions jsonb NOT NULL DEFAULT '{}', -- by source: newest stored
     collector text NOT NULL DEFAULT '',
     peer text NOT NULL DEFAULT '',
     seen_at timestamptz             -- hello or heartbeat
@@ -76,8 +80,6 @@ CREATE TABLE poolscope_data.ingest_cursor (
     host_id bigint PRIMARY KEY,
     session bigint NOT NULL DEFAULT 0,
     collector text NOT NULL DEFAULT '',
-    stream uuid,
-    seq bigint NOT NULL DEFAULT 0,
     n bigint NOT NULL DEFAULT 0,    -- batches stored so far
     first_at timestamptz,           -- in range only, as the next ones
     last_at timestamptz,
@@ -89,17 +91,18 @@ CREATE TABLE poolscope_data.ingest_cursor (
     counters_keyframe_n bigint,
     boot_id uuid,
     out_of_range boolean NOT NULL DEFAULT false,
-    dropped_batches bigint NOT NULL DEFAULT 0,
     missed_ticks bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
--- Where earlier streams of a host stood: one that comes back goes on there.
-CREATE TABLE poolscope_data.past_stream (
+-- Where the streams of a host stand. An agent begins a new one at each start
+-- and drains older ones first, so the last few are enough.
+CREATE TABLE poolscope_data.ingest_stream (
     host_id bigint NOT NULL,
     stream uuid NOT NULL,
     seq bigint NOT NULL,
+    opened bigint NOT NULL,         -- the host's n when it was opened last
     PRIMARY KEY (host_id, stream)
-);
+) WITH (fillfactor = 50);
 
 CREATE TABLE poolscope_data.boot (
     host_id bigint NOT NULL,

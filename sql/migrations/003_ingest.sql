@@ -30,61 +30,41 @@ $$;
 -- ------------------------------------------------------------- sessions
 
 CREATE FUNCTION poolscope_api.session_claim(
-    p_host_id bigint, p_collector text, p_stream uuid, p_key_sha256 bytea,
+    p_host_id bigint, p_collector text, p_not_before timestamptz,
     p_facts jsonb,
-    OUT result text, OUT host text, OUT session bigint, OUT stream uuid,
-    OUT seq bigint, OUT n bigint, OUT last_at timestamptz,
-    OUT clock_offset_us bigint, OUT registry_epoch bigint)
+    OUT result text, OUT host text, OUT session bigint, OUT n bigint,
+    OUT last_at timestamptz, OUT clock_offset_us bigint,
+    OUT registry_epoch bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    known poolscope_data.host;
     cur poolscope_data.ingest_cursor;
-    past_seq bigint;
 BEGIN
-    result := poolscope_data.host_admit(p_host_id, p_key_sha256);
+    result := poolscope_data.host_admit(p_host_id, p_not_before);
     IF result <> 'ok' THEN
         RETURN;
     END IF;
-    SELECT * INTO known FROM host h WHERE h.host_id = p_host_id;
-    IF p_key_sha256 = known.key_sha256
-       AND known.previous_key_sha256 IS NOT NULL THEN
-        UPDATE host SET previous_key_sha256 = NULL
-        WHERE host_id = p_host_id;
-    END IF;
-
     INSERT INTO ingest_cursor AS c (host_id, session, collector)
     VALUES (p_host_id, 1, p_collector)
     ON CONFLICT (host_id) DO UPDATE
     SET session = c.session + 1, collector = p_collector
     RETURNING * INTO cur;
 
-    IF cur.stream IS DISTINCT FROM p_stream THEN
-        SELECT s.seq INTO past_seq FROM past_stream s
-        WHERE s.host_id = p_host_id AND s.stream = p_stream;
-        IF FOUND THEN
-            PERFORM poolscope_data.stream_leave(cur);
-            UPDATE ingest_cursor SET stream = p_stream, seq = past_seq
-            WHERE host_id = p_host_id RETURNING * INTO cur;
-        END IF;
-    END IF;
-    PERFORM poolscope_data.facts_note(p_host_id, p_collector, p_facts);
-
-    host := known.host;
+    host := (SELECT h.host FROM host h WHERE h.host_id = p_host_id);
     session := cur.session;
-    stream := cur.stream;
-    seq := cur.seq;
     n := cur.n;
     last_at := cur.last_at;
+    -- As it was before this hello: what earlier boots' clocks are judged by.
     clock_offset_us := (SELECT s.clock_offset_us FROM host_state s
                         WHERE s.host_id = p_host_id);
     registry_epoch := poolscope_data.registry_epoch();
+    PERFORM poolscope_data.facts_note(p_host_id, p_collector, p_facts);
 END $$;
 
--- May a peer that shows this key act as this host?
+-- May a peer whose certificate is valid from then on act as this host?
 CREATE FUNCTION poolscope_data.host_admit(p_host_id bigint,
-                                          p_key_sha256 bytea)
+                                          p_not_before timestamptz)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     known poolscope_data.host;
@@ -94,24 +74,40 @@ BEGIN
         RETURN 'unknown';
     ELSIF known.disabled_at IS NOT NULL THEN
         RETURN 'disabled';
-    ELSIF p_key_sha256 IS NOT NULL AND known.key_sha256 IS NOT NULL
-          AND p_key_sha256 <> known.key_sha256
-          AND p_key_sha256 IS DISTINCT FROM known.previous_key_sha256 THEN
-        RETURN 'foreign_key';
+    ELSIF p_not_before < known.valid_from THEN
+        RETURN 'old_certificate';
     END IF;
     RETURN 'ok';
 END $$;
 
--- Remember where the present stream stands before another takes its place.
-CREATE FUNCTION poolscope_data.stream_leave(
-    p_cursor poolscope_data.ingest_cursor)
-RETURNS void LANGUAGE plpgsql AS $$
+-- The agent turns to a stream: where does it stand? The newest 16 of a host
+-- are kept.
+CREATE FUNCTION poolscope_api.stream_open(
+    p_host_id bigint, p_session bigint, p_stream uuid,
+    p_dropped_batches bigint, OUT result text, OUT seq bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    c ingest_cursor;
 BEGIN
-    IF p_cursor.stream IS NOT NULL THEN
-        INSERT INTO poolscope_data.past_stream
-        VALUES (p_cursor.host_id, p_cursor.stream, p_cursor.seq)
-        ON CONFLICT (host_id, stream) DO UPDATE SET seq = excluded.seq;
+    SELECT * INTO c FROM ingest_cursor WHERE host_id = p_host_id FOR UPDATE;
+    IF NOT FOUND OR c.session <> p_session THEN
+        result := 'superseded';
+        RETURN;
     END IF;
+    INSERT INTO ingest_stream AS s (host_id, stream, seq, opened)
+    VALUES (p_host_id, p_stream, 0, c.n)
+    ON CONFLICT (host_id, stream) DO UPDATE SET opened = c.n
+    RETURNING s.seq INTO seq;
+    DELETE FROM ingest_stream s
+    WHERE s.host_id = p_host_id AND s.stream <> p_stream
+      AND s.stream NOT IN (SELECT x.stream FROM ingest_stream x
+                           WHERE x.host_id = p_host_id
+                           ORDER BY x.opened DESC LIMIT 16);
+    UPDATE host_state SET agent_dropped_batches = p_dropped_batches
+    WHERE host_id = p_host_id;
+    result := 'ok';
 END $$;
 
 -- What a hello said.
@@ -252,10 +248,10 @@ BEGIN
 END $$;
 
 CREATE FUNCTION poolscope_api.tags()
-RETURNS TABLE (tag_id integer, pool text, tag text)
+RETURNS TABLE (tag_id integer, pool text, tag text, flags integer)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
-    SELECT t.tag_id, t.pool, t.tag FROM tag t ORDER BY t.tag_id
+    SELECT t.tag_id, t.pool, t.tag, t.flags FROM tag t ORDER BY t.tag_id
 $$;
 
 CREATE FUNCTION poolscope_api.counters()
@@ -341,75 +337,156 @@ BEGIN
     SET boot_at = coalesce(b.boot_at, excluded.boot_at);
 END $$;
 
+-- Each event is stored once: a source counts its events within a boot, and an
+-- agent that starts anew may tell some again. Without a position an event
+-- stands for itself.
 CREATE FUNCTION poolscope_data.event_store(
-    p_host_id bigint, p_n bigint, p_at timestamptz, p_events jsonb)
+    p_host_id bigint, p_n bigint, p_at timestamptz, p_boot_id uuid,
+    p_events jsonb)
+RETURNS void LANGUAGE plpgsql
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    positions jsonb;
+BEGIN
+    SELECT CASE WHEN s.event_boot_id = p_boot_id THEN s.event_positions
+                ELSE '{}' END INTO positions
+    FROM host_state s WHERE s.host_id = p_host_id;
+    INSERT INTO event (host_id, n, at, source, event_id, message, details)
+    SELECT p_host_id, p_n, coalesce(from_us(e.at_us), p_at),
+        coalesce(e.source, ''), coalesce(e.event_id, ''),
+        coalesce(e.message, ''), to_details(e.details)
+    FROM jsonb_to_recordset(p_events) AS e(
+        position bigint, at_us bigint, source text, event_id text,
+        message text, details text)
+    WHERE coalesce(e.position, 0) = 0
+       OR e.position > coalesce(
+              (positions ->> coalesce(e.source, ''))::bigint, 0);
+    UPDATE host_state s
+    SET event_boot_id = p_boot_id,
+        event_positions = positions || coalesce(
+            (SELECT jsonb_object_agg(x.source, x.newest)
+             FROM (SELECT coalesce(e.source, '') AS source,
+                       greatest(max(e.position),
+                           (positions ->> coalesce(e.source, ''))::bigint)
+                       AS newest
+                   FROM jsonb_to_recordset(p_events)
+                        AS e(position bigint, source text)
+                   WHERE e.position > 0
+                   GROUP BY coalesce(e.source, '')) AS x), '{}')
+    WHERE s.host_id = p_host_id;
+END $$;
+
+-- The cursors of all hosts of a unit, locked in one order: two collectors
+-- that hold the same hosts for a moment wait instead of deadlocking.
+CREATE FUNCTION poolscope_api.unit_lock(p_host_ids bigint[])
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM ingest_cursor c WHERE c.host_id = ANY (p_host_ids)
+    ORDER BY c.host_id FOR UPDATE;
+END $$;
+
+-- May this batch be stored? Advances the stream if so. p_prev_seq is where
+-- the caller thinks the stream stands.
+CREATE FUNCTION poolscope_data.stream_advance(
+    p_host_id bigint, p_stream uuid, p_prev_seq bigint, p_seq bigint)
+RETURNS text LANGUAGE plpgsql
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    stands_at bigint;
+BEGIN
+    SELECT seq INTO stands_at FROM ingest_stream
+    WHERE host_id = p_host_id AND stream = p_stream;
+    IF p_seq <= stands_at THEN
+        RETURN 'duplicate';
+    ELSIF stands_at IS DISTINCT FROM p_prev_seq THEN
+        RETURN 'retry';
+    END IF;
+    UPDATE ingest_stream SET seq = p_seq
+    WHERE host_id = p_host_id AND stream = p_stream;
+    RETURN 'stored';
+END $$;
+
+-- What poolscope itself has to say about a host's data.
+CREATE FUNCTION poolscope_data.own_event(
+    p_host_id bigint, p_n bigint, p_event_id text, p_message text,
+    p_details jsonb)
 RETURNS void LANGUAGE sql AS $$
     INSERT INTO poolscope_data.event
         (host_id, n, at, source, event_id, message, details)
-    SELECT p_host_id, p_n, coalesce(poolscope_data.from_us(e.at_us), p_at),
-        coalesce(e.source, ''), coalesce(e.event_id, ''),
-        coalesce(e.message, ''), poolscope_data.to_details(e.details)
-    FROM jsonb_to_recordset(p_events) AS e(
-        at_us bigint, source text, event_id text, message text, details text)
+    VALUES (p_host_id, p_n, clock_timestamp(), 'poolscope', p_event_id,
+            p_message, p_details)
 $$;
 
--- Advance the cursor past a batch: the part of batch_store() that says what
--- the batch becomes. c is the row as locked, and as it shall be written.
-CREATE FUNCTION poolscope_data.cursor_advance(
-    INOUT c poolscope_data.ingest_cursor, p_stream uuid, p_first_seq bigint,
-    p_seq bigint, p_boot_id uuid, p_missed_ticks bigint)
-LANGUAGE plpgsql AS $$
+-- A batch that the database refuses: its seq is past, and an event says so.
+CREATE FUNCTION poolscope_api.batch_reject(
+    p_host_id bigint, p_session bigint, p_stream uuid, p_prev_seq bigint,
+    p_seq bigint, p_reason text)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    c ingest_cursor;
+    outcome text;
 BEGIN
-    IF c.stream IS DISTINCT FROM p_stream THEN
-        PERFORM poolscope_data.stream_leave(c);
-        c.stream := p_stream;
-        c.seq := 0;
+    SELECT * INTO c FROM ingest_cursor WHERE host_id = p_host_id FOR UPDATE;
+    IF NOT FOUND OR c.session <> p_session THEN
+        RETURN 'superseded';
     END IF;
-    c.dropped_batches := c.dropped_batches
-                         + greatest(p_first_seq - 1 - c.seq, 0);
-    c.seq := p_seq;
-    c.n := c.n + 1;
-    c.boot_id := p_boot_id;
-    c.missed_ticks := c.missed_ticks + p_missed_ticks;
+    outcome := stream_advance(p_host_id, p_stream, p_prev_seq, p_seq);
+    IF outcome = 'stored' THEN
+        PERFORM own_event(p_host_id, c.n, 'batch_rejected',
+            'the database refused a sample: ' || p_reason,
+            jsonb_build_object('stream', p_stream, 'seq', p_seq));
+    END IF;
+    RETURN outcome;
 END $$;
 
 CREATE FUNCTION poolscope_api.batch_store(
-    p_host_id bigint, p_session bigint, p_stream uuid, p_first_seq bigint,
-    p_seq bigint, p_at timestamptz, p_wall_at timestamptz, p_boot_id uuid,
+    p_host_id bigint, p_session bigint, p_stream uuid, p_prev_seq bigint,
+    p_first_seq bigint, p_seq bigint, p_at timestamptz, p_wall_at timestamptz, p_boot_id uuid,
     p_boot_at timestamptz, p_missed_ticks bigint, p_tags_kind smallint,
     p_tag_ids integer[], p_allocs bigint[], p_frees bigint[],
     p_outstanding bigint[], p_bytes bigint[], p_tags_gone integer[],
     p_counters_kind smallint, p_counter_ids integer[],
     p_counter_values double precision[], p_counters_gone integer[],
-    p_drivers jsonb, p_events jsonb, p_sources jsonb)
+    p_drivers jsonb, p_events jsonb, p_sources jsonb, p_aliases jsonb)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     c ingest_cursor;
     at_stored timestamptz := p_at;
     possible boolean := in_range(p_at);
+    outcome text;
 BEGIN
     SELECT * INTO c FROM ingest_cursor WHERE host_id = p_host_id FOR UPDATE;
     IF NOT FOUND OR c.session <> p_session THEN
-        RETURN 'fenced';
-    ELSIF c.stream = p_stream AND p_seq <= c.seq THEN
-        RETURN 'duplicate';
+        RETURN 'superseded';
+    END IF;
+    outcome := stream_advance(p_host_id, p_stream, p_prev_seq, p_seq);
+    IF outcome <> 'stored' THEN
+        RETURN outcome;
     END IF;
 
     IF c.boot_id IS DISTINCT FROM p_boot_id THEN
         PERFORM boot_note(c, p_boot_id, p_boot_at);
     END IF;
-    c := cursor_advance(c, p_stream, p_first_seq, p_seq, p_boot_id,
-                        p_missed_ticks);
+    c.n := c.n + 1;
+    c.boot_id := p_boot_id;
+    c.missed_ticks := c.missed_ticks + p_missed_ticks;
+    IF p_first_seq > p_prev_seq + 1 THEN
+        PERFORM own_event(p_host_id, c.n, 'batches_lost',
+            (p_first_seq - p_prev_seq - 1) || ' samples never came',
+            jsonb_build_object('stream', p_stream, 'from_seq',
+                p_prev_seq + 1, 'to_seq', p_first_seq - 1));
+    END IF;
     IF possible THEN
         at_stored := greatest(p_at, c.last_at + interval '1 microsecond');
         c.first_at := coalesce(c.first_at, at_stored);
         c.last_at := at_stored;
     ELSIF NOT c.out_of_range THEN
-        INSERT INTO event (host_id, n, at, source, event_id, message, details)
-        VALUES (p_host_id, c.n, clock_timestamp(), 'poolscope',
-                'time_out_of_range', 'samples carry an impossible time: '
-                || p_at, jsonb_build_object('at', p_at, 'wall_at', p_wall_at));
+        PERFORM own_event(p_host_id, c.n, 'time_out_of_range',
+            'samples carry an impossible time: ' || p_at,
+            jsonb_build_object('at', p_at, 'wall_at', p_wall_at));
     END IF;
     c.out_of_range := NOT possible;
 
@@ -441,18 +518,19 @@ BEGIN
     END IF;
     PERFORM drivers_replace(p_host_id, at_stored, p_drivers)
     WHERE p_drivers IS NOT NULL;
-    PERFORM event_store(p_host_id, c.n, at_stored, p_events)
+    PERFORM event_store(p_host_id, c.n, at_stored, p_boot_id, p_events)
     WHERE p_events IS NOT NULL;
-    UPDATE host_state SET sources = p_sources
-    WHERE host_id = p_host_id AND p_sources IS NOT NULL;
+    UPDATE host_state SET sources = coalesce(p_sources, sources),
+        aliases = coalesce(p_aliases, aliases)
+    WHERE host_id = p_host_id
+      AND (p_sources IS NOT NULL OR p_aliases IS NOT NULL);
 
-    UPDATE ingest_cursor SET stream = c.stream, seq = c.seq, n = c.n,
+    UPDATE ingest_cursor SET n = c.n,
         first_at = c.first_at, last_at = c.last_at, tags_at = c.tags_at,
         tags_n = c.tags_n, tags_keyframe_n = c.tags_keyframe_n,
         counters_at = c.counters_at, counters_n = c.counters_n,
         counters_keyframe_n = c.counters_keyframe_n, boot_id = c.boot_id,
-        out_of_range = c.out_of_range, dropped_batches = c.dropped_batches,
-        missed_ticks = c.missed_ticks
+        out_of_range = c.out_of_range, missed_ticks = c.missed_ticks
     WHERE host_id = p_host_id;
     RETURN 'stored';
 END $$;

@@ -5,7 +5,7 @@
 -- request whose answer was lost.
 CREATE FUNCTION poolscope_api.enrol(
     p_secret_sha256 bytea, p_host text, p_os text, p_key_sha256 bytea,
-    OUT result text, OUT host_id bigint, OUT host text)
+    p_valid_from timestamptz, p_not_after timestamptz, OUT result text, OUT host_id bigint, OUT host text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 #variable_conflict use_column
@@ -26,6 +26,8 @@ BEGIN
         RETURN;
     ELSIF FOUND AND known.key_sha256 = p_key_sha256
           AND known.token_id = token.token_id THEN
+        UPDATE host h SET not_after = p_not_after
+        WHERE h.host_id = known.host_id;
         result := 'ok';
         host_id := known.host_id;
         host := known.host;
@@ -41,12 +43,14 @@ BEGIN
         RETURN;
     END IF;
 
-    INSERT INTO host AS h (host, os, token_id, key_sha256)
-    VALUES (p_host, p_os, token.token_id, p_key_sha256)
+    INSERT INTO host AS h (host, os, token_id, key_sha256, valid_from,
+                           not_after)
+    VALUES (p_host, p_os, token.token_id, p_key_sha256, p_valid_from,
+            p_not_after)
     ON CONFLICT (host) DO UPDATE
     SET os = excluded.os, token_id = excluded.token_id,
-        key_sha256 = excluded.key_sha256, previous_key_sha256 = NULL,
-        serial = NULL, not_after = NULL, reenrol_until = NULL,
+        key_sha256 = excluded.key_sha256, valid_from = excluded.valid_from,
+        not_after = excluded.not_after, reenrol_until = NULL,
         enrolled_at = now()
     WHERE h.host_id = known.host_id
     RETURNING h.host_id, h.host INTO host_id, host;
@@ -59,25 +63,19 @@ BEGIN
     result := 'ok';
 END $$;
 
-CREATE FUNCTION poolscope_api.renew(p_host_id bigint, p_key_sha256 bytea)
-RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+-- May the peer that shows a certificate from p_not_before on have a new one,
+-- good until p_not_after?
+CREATE FUNCTION poolscope_api.renew(
+    p_host_id bigint, p_not_before timestamptz, p_not_after timestamptz,
+    OUT result text, OUT host text)
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
-    SELECT host_admit(p_host_id, p_key_sha256)
-$$;
-
-CREATE FUNCTION poolscope_api.certificate_issued(
-    p_host_id bigint, p_key_sha256 bytea, p_serial text,
-    p_not_after timestamptz)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp AS $$
+#variable_conflict use_column
 BEGIN
-    UPDATE host
-    SET previous_key_sha256 = CASE WHEN key_sha256 = p_key_sha256
-                                   THEN previous_key_sha256
-                                   ELSE coalesce(previous_key_sha256,
-                                                 key_sha256) END,
-        key_sha256 = p_key_sha256, serial = p_serial, not_after = p_not_after
-    WHERE host_id = p_host_id;
+    result := host_admit(p_host_id, p_not_before);
+    UPDATE host h SET not_after = greatest(h.not_after, p_not_after)
+    WHERE h.host_id = p_host_id AND result = 'ok'
+    RETURNING h.host INTO host;
 END $$;
 
 CREATE FUNCTION poolscope_api.token_create(
@@ -160,6 +158,10 @@ BEGIN
         END IF;
     ELSIF p_name LIKE 'max\_%' THEN
         PERFORM p_value::bigint;
+    ELSIF p_name = 'ca_sha256' THEN
+        IF p_value !~ '^[0-9a-f]{64}$' THEN
+            RAISE EXCEPTION '% must be 64 hexadecimal digits', p_name;
+        END IF;
     ELSE
         RAISE EXCEPTION 'there is no setting "%"', p_name;
     END IF;

@@ -20,7 +20,7 @@ SELECT h.host_id, h.host,
     s.ram_bytes,
     s.clock_offset_us * interval '1 microsecond' AS clock_offset,
     s.spool_bytes,
-    coalesce(c.dropped_batches, 0) AS dropped_batches,
+    coalesce(s.agent_dropped_batches, 0) AS dropped_batches,
     coalesce((SELECT jsonb_object_agg(e ->> 'name', e - 'name')
               FROM jsonb_array_elements(s.sources) e
               WHERE e ->> 'state' <> 'ok'), '{}') AS source_errors,
@@ -351,3 +351,6 @@ FROM poolscope_data.alert;
 
 CREATE VIEW poolscope.collector AS
 SELECT collector, at, metrics FROM poolscope_data.collector_status;
+
+CREATE VIEW poolscope.setting AS
+SELECT name, value, meaning FROM poolscope_data.setting;

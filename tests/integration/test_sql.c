@@ -270,11 +270,14 @@ static void views_have_the_columns_of_the_contract(void **state)
 
 /* --------------------------------------------------------------- cursor */
 
-static long long dropped_of(long long host)
+/* Batches that events say are lost. */
+static long long lost_of(long long host)
 {
     return strtoll(textf(reader,
-                         "SELECT dropped_batches FROM poolscope.host "
-                         "WHERE host_id = %lld",
+                         "SELECT coalesce(sum((details ->> 'to_seq')::bigint "
+                         "- (details ->> 'from_seq')::bigint + 1), 0) "
+                         "FROM poolscope.event WHERE host_id = %lld "
+                         "AND event_id = 'batches_lost'",
                          host),
                    NULL, 10);
 }
@@ -285,7 +288,7 @@ static void batches_are_stored_exactly_once(void **state)
     long long id = test_host_enrol(writer, "once");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id, NULL),
+        .session = test_session_claim(writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
     };
@@ -296,7 +299,7 @@ static void batches_are_stored_exactly_once(void **state)
     b.first_seq = 5; /* 3 and 4 are lost; 5 and 6 are one sample */
     b.seq = 6;
     assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_int_equal(dropped_of(id), 2);
+    assert_int_equal(lost_of(id), 2);
     assert_string_equal(
         textf(writer,
               "SELECT string_agg(first_seq || '-' || seq, ' ' ORDER BY n) "
@@ -314,20 +317,20 @@ static void batches_are_stored_exactly_once(void **state)
 static void a_newer_session_fences_an_older_one(void **state)
 {
     (void)state;
-    long long id = test_host_enrol(writer, "fenced");
+    long long id = test_host_enrol(writer, "superseded");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id, NULL),
+        .session = test_session_claim(writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
     };
-    long long newer = test_session_claim(writer, id, NULL);
+    long long newer = test_session_claim(writer, id);
     assert_true(newer > b.session);
-    assert_string_equal(test_batch_store(writer, &b), "fenced");
+    assert_string_equal(test_batch_store(writer, &b), "superseded");
     b.session = newer;
     assert_string_equal(test_batch_store(writer, &b), "stored");
     b.host_id = 999999;
-    assert_string_equal(test_batch_store(writer, &b), "fenced");
+    assert_string_equal(test_batch_store(writer, &b), "superseded");
 }
 
 static void a_stream_that_returns_goes_on_where_it_stood(void **state)
@@ -337,22 +340,27 @@ static void a_stream_that_returns_goes_on_where_it_stood(void **state)
     long long id = test_host_enrol(writer, "streams");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id, NULL),
+        .session = test_session_claim(writer, id),
         .seq = 7, /* a first seq above 1: six never came */
         .at_us = psc_clock_wall_us(),
     };
     assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_int_equal(dropped_of(id), 6);
+    assert_int_equal(lost_of(id), 6);
     b.stream = other;
     b.seq = 1;
     assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_int_equal(dropped_of(id), 6);
+    assert_int_equal(lost_of(id), 6);
     assert_string_equal(
         textf(writer,
-              "SELECT stream || ' ' || seq FROM poolscope_api.session_claim("
-              "%lld, 'test', '" STORE_STREAM "', NULL, '{}')",
-              id),
-        STORE_STREAM " 7");
+              "SELECT result || ' ' || seq FROM poolscope_api.stream_open("
+              "%lld, %lld, '" STORE_STREAM "', 11)",
+              id, b.session),
+        "ok 7");
+    assert_string_equal(textf(reader,
+                              "SELECT dropped_batches FROM poolscope.host "
+                              "WHERE host_id = %lld",
+                              id),
+                        "11");
 }
 
 static void interning_is_stable_and_bounded(void **state)
@@ -385,7 +393,7 @@ static void hosts_tell_how_they_fare(void **state)
     long long id = test_host_enrol(writer, "fares");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id, NULL),
+        .session = test_session_claim(writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .sources = "[{\"name\": \"slabinfo\", \"state\": \"unavailable\", "
@@ -435,13 +443,68 @@ static void hosts_tell_how_they_fare(void **state)
                         "reporting5000");
 }
 
+static void events_are_stored_once(void **state)
+{
+    (void)state;
+    static const char other_boot[] = "00000000-0000-0000-0000-0000000000b1";
+    long long id = test_host_enrol(writer, "events");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(writer, id),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+        .events = "[{\"position\": 5, \"source\": \"kernel\"}, "
+                  "{\"position\": 7, \"source\": \"kernel\"}, "
+                  "{\"position\": 1, \"source\": \"agent\"}, "
+                  "{\"source\": \"kernel\"}]",
+    };
+    static const char count[] = "SELECT count(*) FROM poolscope.event "
+                                "WHERE host_id = %lld";
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(textf(reader, count, id), "4");
+    b.seq = 2; /* told again, and one more: those without position count */
+    b.events = "[{\"position\": 7, \"source\": \"kernel\"}, "
+               "{\"position\": 8, \"source\": \"kernel\"}, "
+               "{\"source\": \"kernel\"}]";
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(textf(reader, count, id), "6");
+    b.seq = 3; /* another boot counts anew */
+    b.boot_id = other_boot;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(textf(reader, count, id), "9");
+}
+
+static void a_stream_elsewhere_is_told(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(writer, "elsewhere");
+    long long session = test_session_claim(writer, id);
+    static const char reject[] =
+        "SELECT poolscope_api.batch_reject(%lld, %lld, '" STORE_STREAM
+        "', %d, %d, 'why')";
+    (void)textf(writer,
+                "SELECT poolscope_api.stream_open(%lld, %lld, '" STORE_STREAM
+                "', 0)",
+                id, session);
+    assert_string_equal(textf(writer, reject, id, session, 3, 4), "retry");
+    assert_string_equal(textf(writer, reject, id, session, 0, 4), "stored");
+    assert_string_equal(textf(writer, reject, id, session, 0, 4), "duplicate");
+    assert_string_equal(textf(writer, reject, id, session - 1, 4, 5),
+                        "superseded");
+    assert_string_equal(textf(reader,
+                              "SELECT count(*) FROM poolscope.event WHERE "
+                              "host_id = %lld AND event_id = 'batch_rejected'",
+                              id),
+                        "1");
+}
+
 /* ------------------------------------------------------------- identity */
 
 static const char *enrol(const char *secret, const char *host, const char *key)
 {
     return textf(writer,
                  "SELECT result FROM poolscope_api.enrol(sha256('%s'), '%s', "
-                 "'linux', sha256('%s'))",
+                 "'linux', sha256('%s'), now(), now() + interval '90 days')",
                  secret, host, key);
 }
 
@@ -500,29 +563,38 @@ static void a_name_is_enrolled_anew_only_when_allowed(void **state)
                                       "WHERE host = 'again'"),
                         id);
     assert_string_equal(
-        textf(writer, "SELECT poolscope_api.renew(%s, sha256('old'))", id),
-        "foreign_key");
+        textf(writer,
+              "SELECT result FROM poolscope_api.renew(%s, now() - "
+              "interval '1 minute', now() + interval '90 days')",
+              id),
+        "old_certificate");
 }
 
-static void the_old_key_works_until_the_new_one_is_seen(void **state)
+static void certificates_older_than_the_enrolment_are_void(void **state)
 {
     (void)state;
-    test_sql(writer, "SELECT poolscope_api.token_create(sha256('k'), 1, "
+    test_sql(writer, "SELECT poolscope_api.token_create(sha256('k'), 2, "
                      "'1 day', 'k')");
     assert_string_equal(enrol("k", "keys", "one"), "ok");
     const char *id = test_sql_text(
         reader, "SELECT host_id FROM poolscope.host WHERE host = 'keys'");
     static const char claim[] =
         "SELECT result FROM poolscope_api.session_claim(%s, 'c', "
-        "'" STORE_STREAM "', sha256('%s'), '{}')";
-    (void)textf(writer,
-                "SELECT poolscope_api.certificate_issued(%s, sha256('two'), "
-                "'s', now() + interval '90 days')",
-                id);
-    assert_string_equal(textf(writer, claim, id, "one"), "ok");
-    assert_string_equal(textf(writer, claim, id, "two"), "ok");
-    assert_string_equal(textf(writer, claim, id, "one"), "foreign_key");
-    assert_string_equal(textf(writer, claim, "424242", "one"), "unknown");
+        "now() + interval '%s', '{}')";
+    assert_string_equal(textf(writer, claim, id, "1 second"), "ok");
+    assert_string_equal(textf(writer, claim, id, "-1 hour"), "old_certificate");
+    assert_string_equal(textf(writer, claim, "424242", "1 second"), "unknown");
+    assert_string_equal(
+        textf(writer,
+              "SELECT result || ' ' || host FROM poolscope_api.renew(%s, "
+              "now(), now() + interval '91 days')",
+              id),
+        "ok keys");
+    assert_string_equal(test_sql_text(reader,
+                                      "SELECT certificate_expires > now() + "
+                                      "interval '90 days' FROM poolscope.host "
+                                      "WHERE host = 'keys'"),
+                        "t");
 }
 
 static void disabled_hosts_are_polled_and_refused(void **state)
@@ -542,7 +614,7 @@ static void disabled_hosts_are_polled_and_refused(void **state)
     assert_string_equal(
         textf(writer,
               "SELECT result FROM poolscope_api.session_claim(%lld, "
-              "'c', '" STORE_STREAM "', NULL, '{}')",
+              "'c', now(), '{}')",
               id),
         "disabled");
     assert_string_equal(test_sql_text(reader,
@@ -554,7 +626,7 @@ static void disabled_hosts_are_polled_and_refused(void **state)
                               "poolscope.collector WHERE collector = 'c1'"),
         "3");
     test_sql(writer, "SELECT poolscope_api.host_enable('disabled')");
-    assert_true(test_session_claim(writer, id, NULL) > 0);
+    assert_true(test_session_claim(writer, id) > 0);
 }
 
 /* ----------------------------------------------------------- inventories */
@@ -565,7 +637,7 @@ static void inventories_keep_what_stays(void **state)
     long long id = test_host_enrol(writer, "drivers");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id, NULL),
+        .session = test_session_claim(writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .drivers = "[{\"driver\": \"ext4\", \"srcversion\": \"A\"}, "
@@ -663,7 +735,7 @@ static void the_worker_reads_rows_from_a_keyframe_on(void **state)
     (void)snprintf(ids, sizeof(ids), "{%d}", tag);
     struct test_batch b = {
         .host_id = host,
-        .session = test_session_claim(writer, host, NULL),
+        .session = test_session_claim(writer, host),
         .tag_ids = ids,
         .bytes = "{4096}",
         .tags_gone = "{}",
@@ -705,7 +777,7 @@ static void room_is_told_from_the_newest_counters(void **state)
         test_counter_id(writer, "node_memory_Committed_AS_bytes", ""));
     struct test_batch b = {
         .host_id = host,
-        .session = test_session_claim(writer, host, NULL),
+        .session = test_session_claim(writer, host),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .counters_kind = STORE_KEYFRAME,
@@ -738,7 +810,7 @@ static void retention_drops_samples_and_keeps_summaries(void **state)
              "SELECT poolscope_api.setting_set('retention_points', '30 d')");
     struct test_batch b = {
         .host_id = host,
-        .session = test_session_claim(writer, host, NULL),
+        .session = test_session_claim(writer, host),
         .seq = 1,
         .at_us = psc_clock_wall_us() - 20 * 86400 * PSC_US_PER_S,
         .tags_kind = STORE_KEYFRAME,
@@ -805,10 +877,12 @@ int main(void)
         cmocka_unit_test(a_stream_that_returns_goes_on_where_it_stood),
         cmocka_unit_test(interning_is_stable_and_bounded),
         cmocka_unit_test(hosts_tell_how_they_fare),
+        cmocka_unit_test(events_are_stored_once),
+        cmocka_unit_test(a_stream_elsewhere_is_told),
         cmocka_unit_test(tokens_are_used_up),
         cmocka_unit_test(revoked_and_expired_tokens_are_refused),
         cmocka_unit_test(a_name_is_enrolled_anew_only_when_allowed),
-        cmocka_unit_test(the_old_key_works_until_the_new_one_is_seen),
+        cmocka_unit_test(certificates_older_than_the_enrolment_are_void),
         cmocka_unit_test(disabled_hosts_are_polled_and_refused),
         cmocka_unit_test(inventories_keep_what_stays),
         cmocka_unit_test(findings_open_change_and_resolve),

@@ -240,7 +240,7 @@ static int make_database(void **state)
             c == 0 ? "" : tag_names[c]);
     }
     host_id = test_host_enrol(writer, "model");
-    session = test_session_claim(writer, host_id, NULL);
+    session = test_session_claim(writer, host_id);
     live(psc_clock_wall_us() / HOUR_US * HOUR_US - HOURS_BACK * HOUR_US +
          20 * PSC_US_PER_S);
     return 0;

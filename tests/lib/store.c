@@ -32,12 +32,14 @@ static const char *ask(PGconn *conn, const char *sql, int n,
 const char *test_batch_store(PGconn *writer, const struct test_batch *b)
 {
     static const char sql[] =
-        "SELECT poolscope_api.batch_store($1, $2, $3, $4, $5,"
+        "SELECT poolscope_api.batch_store($1, $2, $3,"
+        " (SELECT o.seq FROM poolscope_api.stream_open($1, $2, $3, 0) o),"
+        " $4, $5,"
         " 'epoch'::timestamptz + $6::bigint * interval '1 microsecond',"
         " 'epoch'::timestamptz + $6::bigint * interval '1 microsecond',"
         " $7, 'epoch'::timestamptz + $6::bigint * interval '1 microsecond',"
         " 0, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"
-        " $21)";
+        " $21, NULL)";
     char host[NUMBER_BYTES];
     char session[NUMBER_BYTES];
     char first[NUMBER_BYTES];
@@ -89,22 +91,22 @@ long long test_host_enrol(PGconn *writer, const char *host)
     return strtoll(ask(writer,
                        "SELECT host_id FROM poolscope_api.enrol("
                        "sha256($1::text::bytea), $1, 'linux',"
-                       " sha256(('key of ' || $1)::bytea))",
+                       " sha256(('key of ' || $1)::bytea), now(),"
+                       " now() + interval '90 days')",
                        1, values),
                    NULL, 10);
 }
 
-long long test_session_claim(PGconn *writer, long long host_id,
-                             const char *stream)
+long long test_session_claim(PGconn *writer, long long host_id)
 {
     char id[NUMBER_BYTES];
     (void)snprintf(id, sizeof(id), "%lld", host_id);
-    const char *values[] = {id, stream != NULL ? stream : STORE_STREAM};
+    const char *values[] = {id};
     return strtoll(
         ask(writer,
-            "SELECT session FROM poolscope_api.session_claim($1, 'test', $2,"
-            " NULL, '{\"os\": \"linux\", \"interval_us\": 60000000}')",
-            2, values),
+            "SELECT session FROM poolscope_api.session_claim($1, 'test',"
+            " now(), '{\"os\": \"linux\", \"interval_us\": 60000000}')",
+            1, values),
         NULL, 10);
 }
 

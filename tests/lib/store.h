@@ -27,16 +27,15 @@ struct test_batch {
     const char *drivers, *events, *sources; /* JSON or NULL */
 };
 
-/* poolscope_api.batch_store(): "stored", "duplicate" or "fenced". */
+/* Opens the batch's stream, then poolscope_api.batch_store(): "stored",
+ * "duplicate" or "superseded". */
 const char *test_batch_store(PGconn *writer, const struct test_batch *b);
 
 /* Enrol @host with a token of its own; returns its id. */
 long long test_host_enrol(PGconn *writer, const char *host);
 
-/* Claim a session for @stream (NULL: STORE_STREAM) with an interval of 60 s;
- * returns the session. */
-long long test_session_claim(PGconn *writer, long long host_id,
-                             const char *stream);
+/* Claim a session with an interval of 60 s; returns the session. */
+long long test_session_claim(PGconn *writer, long long host_id);
 
 /* Id of a tag or counter, made when new. */
 int test_tag_id(PGconn *writer, const char *pool, const char *tag);
