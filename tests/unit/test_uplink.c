@@ -664,11 +664,13 @@ static void uplink_sends_large_samples_whole(void **state)
 {
     (void)state;
     struct bench *b = bench_init(3600);
-    b->batcher.budget_bytes = TABLE_BUDGET_MIN_BYTES;
-    n_tags = 600; /* so each sample is a keyframe in many parts */
-    take(b, 150);
-    assert_true(b->spool.last_seq > 3 * UPLINK_WINDOW_BATCHES);
-    b->fake.cut_every = 333;
+    b->batcher.budget_bytes = 32 * 1024;
+    n_tags = 30000; /* a keyframe in many parts, larger than the window */
+    take(b, 3);
+    batcher_want_keyframe(&b->batcher);
+    take(b, 1);
+    assert_true(b->spool.bytes > 2 * UPLINK_WINDOW_BYTES);
+    b->fake.cut_every = 17;
     start(b);
     drain(b);
     n_tags = 20;
