@@ -8,6 +8,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static unsigned long n_good;
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
@@ -26,16 +28,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         /* Never read a file that the input names. */
         free(o.token_file);
         o.token_file = NULL;
-        (void)options_check(&o, true, &err);
+        n_good += options_check(&o, true, &err) == PSC_OK;
     }
     psc_config_fini(agent_options, &o);
 
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     unsigned count;
-    (void)options_endpoints(text, list, OPTIONS_MAX_COLLECTORS, &count, &err);
+    n_good += options_endpoints(text, list, OPTIONS_MAX_COLLECTORS, &count,
+                                &err) == PSC_OK;
     struct psc_buf labels;
     psc_buf_init(&labels, 4096);
-    (void)options_labels(text, &labels, &err);
+    n_good += options_labels(text, &labels, &err) == PSC_OK;
     psc_buf_fini(&labels);
     free(text);
     return 0;

@@ -592,7 +592,7 @@ static void steady_ticks_allocate_nothing(void **state)
         touch_file(slabinfo, dentry_at, i);
         tick(b, TAGS | COUNTERS);
         struct spool_record record;
-        (void)spool_read(&b->spool, &sent, &record);
+        assert_int_equal(spool_read(&b->spool, &sent, &record), PSC_OK);
     }
     unsigned long counted = n_allocations - before;
     print_message("100 steady ticks: %lu allocations, %llu bytes a batch\n",

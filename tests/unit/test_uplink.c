@@ -493,7 +493,7 @@ static struct bench *bench_init(int64_t valid_s)
                                    .heartbeat_ms = 50,
                                    .idle_ms = 1000,
                                    .handshake_ms = 3000};
-    (void)snprintf(b->collectors, sizeof(b->collectors), "127.0.0.1:%s",
+    (void)snprintf(b->collectors, sizeof(b->collectors), "127.0.0.1:%.5s",
                    b->fake.port);
     b->options.collector = b->collectors;
     b->options.labels = "rack=r7";
@@ -814,7 +814,7 @@ static void uplink_turns_to_the_next_collector(void **state)
     (void)state;
     struct bench *b = bench_init(3600);
     (void)snprintf(b->collectors, sizeof(b->collectors),
-                   "127.0.0.1:1, 127.0.0.1:%s", b->second.port);
+                   "127.0.0.1:1, 127.0.0.1:%.5s", b->second.port);
     take(b, 10);
     start(b);
     drain(b);
@@ -829,7 +829,7 @@ static void uplink_turns_to_the_next_collector(void **state)
     assert_int_equal(b->uplink.current, 1);
 
     /* A new configuration takes it elsewhere. */
-    (void)snprintf(b->collectors, sizeof(b->collectors), "127.0.0.1:%s",
+    (void)snprintf(b->collectors, sizeof(b->collectors), "127.0.0.1:%.5s",
                    b->fake.port);
     struct psc_error err = {.msg = ""};
     assert_int_equal(uplink_reload(&b->uplink, &err), PSC_OK);
@@ -848,7 +848,8 @@ static void uplink_notices_a_dead_peer(void **state)
     struct bench *b = bench_init(3600);
     b->fake.silent = true;
     (void)snprintf(b->collectors, sizeof(b->collectors),
-                   "127.0.0.1:%s, 127.0.0.1:%s", b->fake.port, b->second.port);
+                   "127.0.0.1:%.5s, 127.0.0.1:%.5s", b->fake.port,
+                   b->second.port);
     take(b, 10);
     int64_t begin = psc_clock_mono_us();
     start(b);
