@@ -1,12 +1,22 @@
 /* Source pages: the tag "unaccounted" of pool pages, memory that no counter of
  * the kernel explains (meminfo_linux.h says what is subtracted). Needs nothing
- * but /proc/meminfo; without vmstat and zoneinfo it is less steady. */
+ * but /proc/meminfo; without vmstat and zoneinfo it is less steady.
+ *
+ * The files are read one after the other, and on a busy host pages move from
+ * one to the other meanwhile (a CPU's own list holds hundreds of megabytes at
+ * times). So meminfo is read before and after the others, and all again where
+ * it has changed too much, a few times at most. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "agent/meminfo_linux.h"
 #include "agent/sources_linux.h"
+
+enum {
+    TRIES = 4,
+    CHANGE_MAX_BYTES = 1024 * 1024, /* of free or LRU memory meanwhile */
+};
 
 struct pages {
     struct proc_file meminfo, vmstat, zoneinfo; /* the last two fd -1: none */
@@ -26,19 +36,56 @@ static int on_zoneinfo(void *ctx, struct text line)
     return 0;
 }
 
+static int read_counts(const struct pages *s, struct page_counts *p,
+                       struct psc_error *err)
+{
+    int rc = 0;
+    memset(p, 0, sizeof(*p));
+    if (s->zoneinfo.fd >= 0) {
+        rc = proc_file_lines(&s->zoneinfo, on_zoneinfo, p, err);
+    }
+    if (rc == 0 && s->vmstat.fd >= 0) {
+        rc = proc_file_lines(&s->vmstat, on_vmstat, p, err);
+    }
+    return rc;
+}
+
+/* How far two readings are apart. */
+static int64_t change(const struct meminfo *a, const struct meminfo *b)
+{
+    static const enum mem_field FIELDS[] = {MEM_FREE, MEM_ACTIVE, MEM_INACTIVE};
+    int64_t most = 0;
+    for (size_t i = 0; i < sizeof(FIELDS) / sizeof(FIELDS[0]); i++) {
+        int64_t d = a->value[FIELDS[i]] - b->value[FIELDS[i]];
+        d = d < 0 ? -d : d;
+        most = d > most ? d : most;
+    }
+    return most;
+}
+
+static int read_all(const struct pages *s, struct meminfo *m,
+                    struct page_counts *p, struct psc_error *err)
+{
+    int rc = meminfo_read(m, &s->meminfo, err);
+    for (int i = 0; rc == 0 && i < TRIES; i++) {
+        struct meminfo before = *m;
+        rc = read_counts(s, p, err);
+        if (rc == 0) {
+            rc = meminfo_read(m, &s->meminfo, err);
+        }
+        if (rc == 0 && change(&before, m) <= CHANGE_MAX_BYTES) {
+            break;
+        }
+    }
+    return rc;
+}
+
 static int pages_collect(void *state, struct sample *out, struct psc_error *err)
 {
     struct pages *s = state;
     struct meminfo m;
     struct page_counts p;
-    memset(&p, 0, sizeof(p));
-    int rc = meminfo_read(&m, &s->meminfo, err);
-    if (rc == 0 && s->zoneinfo.fd >= 0) {
-        rc = proc_file_lines(&s->zoneinfo, on_zoneinfo, &p, err);
-    }
-    if (rc == 0 && s->vmstat.fd >= 0) {
-        rc = proc_file_lines(&s->vmstat, on_vmstat, &p, err);
-    }
+    int rc = read_all(s, &m, &p, err);
     if (rc != 0) {
         return rc;
     }
