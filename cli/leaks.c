@@ -1,5 +1,6 @@
 /* `poolscope leaks`: the findings; `poolscope leak ID`: one, told in full. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -170,7 +171,29 @@ static void print_head(const PGresult *r, const char *bold, const char *off)
            strtod(query_value(r, 0, "confidence"), NULL) * 100);
 }
 
-/* A name with its underscores as blanks, and a value: "window s  60". */
+static bool ends_in(const char *name, const char *end)
+{
+    size_t len = strlen(name);
+    size_t tail = strlen(end);
+
+    return len >= tail && strcmp(name + len - tail, end) == 0;
+}
+
+/* A number as its name says what it is. */
+static void print_number(const char *name, double value)
+{
+    if (ends_in(name, "bytes_per_day")) {
+        printf(": %s\n", unit_bytes_per_day(value).text);
+    } else if (ends_in(name, "bytes")) {
+        printf(": %s\n", unit_bytes(value).text);
+    } else if (ends_in(name, "_us") && fabs(value) < 9e18) {
+        printf(": %s\n", unit_span((int64_t)value).text);
+    } else {
+        printf(": %.6g\n", value);
+    }
+}
+
+/* A name with its underscores as blanks, and a value: "window s: 60". */
 static void print_fact(const char *name, const json_t *value, int indent)
 {
     char *text;
@@ -192,7 +215,7 @@ static void print_fact(const char *name, const json_t *value, int indent)
     if (json_is_string(value)) {
         printf(": %s\n", json_string_value(value));
     } else if (json_is_number(value)) {
-        printf(": %.6g\n", json_number_value(value));
+        print_number(name, json_number_value(value));
     } else {
         text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         printf(": %s\n", text ? text : "?");

@@ -21,6 +21,7 @@
 #include "cli/leaktest_plan.h"
 #include "cli/leaktest_report.h"
 #include "cli/live.h"
+#include "cli/slots_linux.h"
 #include "cli/units.h"
 #include "common/clock.h"
 
@@ -29,6 +30,8 @@
 #define LINE_PROGRESS_US (10 * PSC_US_PER_S)
 #define MEMORY_LOOK_US   PSC_US_PER_S
 #define SETTLE_US        (250 * PSC_US_PER_MS)
+/* Short, so that little else happens meanwhile. */
+#define BATCH_SETTLE_US  (30 * PSC_US_PER_MS)
 #define RELEASE_US       (15 * PSC_US_PER_S)
 #define DROP_US          (5 * PSC_US_PER_S)
 #define BATCH_TIMEOUT_US (60 * PSC_US_PER_S)
@@ -205,7 +208,7 @@ static int batch(struct leaktest *t, int64_t objects, struct reading *out,
     if (rc != 0) {
         return rc;
     }
-    pause_us(SETTLE_US);
+    pause_us(BATCH_SETTLE_US);
     rc = look(t, err);
     struct reading swap = *out;
     *out = t->now;
@@ -260,6 +263,9 @@ static int measure_batches(struct leaktest *t, struct reading r[LEAK_READINGS],
     for (int i = 1; rc == 0 && i < LEAK_READINGS; i++) {
         objects += i % 2 == 0 ? n : 0;
         rc = batch(t, objects, &r[i], err);
+    }
+    if (rc == 0 && slots_fill(&r[LEAK_READINGS - 1]) != 0) {
+        rc = psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     if (rc == 0) {
         rc = leak_plan_measure(&t->plan, r, n, t->kind->unaccounted, err);
@@ -440,6 +446,19 @@ static void release(struct leaktest *t)
 
 /* --- the whole --- */
 
+/* What the plan's caches have free, for the report. */
+static void note_free(struct leaktest *t)
+{
+    struct psc_error err;
+
+    if (look(t, &err) != 0 || slots_fill(&t->now) != 0) {
+        return;
+    }
+    for (size_t i = 0; i < t->plan.n_shares; i++) {
+        leak_share_note_free(&t->plan.shares[i], &t->now);
+    }
+}
+
 static int run_planned(struct leaktest *t, struct psc_error *err)
 {
     int rc = plan_crew(t, err);
@@ -449,8 +468,9 @@ static int run_planned(struct leaktest *t, struct psc_error *err)
         return rc;
     }
     t->report.workers = t->crew.n;
-    leak_report_plan(&t->report, t->say);
     pause_us(SETTLE_US);
+    note_free(t);
+    leak_report_plan(&t->report, t->say);
     note_held(t, t->report.held_before);
     rc = leak(t, err);
     note_held(t, t->report.held);

@@ -10,16 +10,22 @@
 
 /* A tag is part of the leak if, of its growths in all rounds, the second
  * smallest is at least this part of the second largest … */
-#define EVEN_MIN 0.4
+#define EVEN_MIN 0.5
 /* … and if it has at least this part of the whole. */
 #define SHARE_MIN 0.01
 
-static int64_t bytes_in(const struct reading *r, const struct reading *of,
-                        uint32_t i)
+/* Bytes in use of the @i-th tag of @of, in another reading. */
+static double bytes_in(const struct reading *r, const struct reading *of,
+                       uint32_t i)
 {
     const struct reading_tag *tag = reading_same(r, of, i);
+    double slot_bytes = of->tags[i].slot_bytes;
 
-    return tag ? tag->bytes : 0;
+    if (!tag) {
+        return 0;
+    }
+    return slot_bytes > 0 ? (double)tag->outstanding * slot_bytes
+                          : (double)tag->bytes;
 }
 
 static int by_cost(const void *left, const void *right)
@@ -77,15 +83,17 @@ static double growth(const struct reading r[LEAK_READINGS], uint32_t i)
     double net[LEAK_ROUNDS];
 
     for (size_t round = 0; round < LEAK_ROUNDS; round++) {
-        int64_t begin = bytes_in(&r[2 * round], last, i);
-        int64_t idle = bytes_in(&r[2 * round + 1], last, i);
-        int64_t end = bytes_in(&r[2 * round + 2], last, i);
-        net[round] = (double)(end - idle) - (double)(idle - begin);
+        double begin = bytes_in(&r[2 * round], last, i);
+        double idle = bytes_in(&r[2 * round + 1], last, i);
+        double end = bytes_in(&r[2 * round + 2], last, i);
+        net[round] = (end - idle) - (idle - begin);
     }
     qsort(net, LEAK_ROUNDS, sizeof *net, by_size);
-    double low = net[LEAK_ROUNDS / 2 - 1];
-    double high = net[LEAK_ROUNDS / 2];
-    return low > 0 && low >= high * EVEN_MIN ? (low + high) / 2 : 0;
+    double low = net[1];
+    double high = net[LEAK_ROUNDS - 2];
+    return low > 0 && low >= high * EVEN_MIN
+               ? (net[LEAK_ROUNDS / 2 - 1] + net[LEAK_ROUNDS / 2]) / 2
+               : 0;
 }
 
 /* Drop what is too little to matter. */
@@ -148,7 +156,8 @@ int64_t leak_plan_due(const struct leak_plan *plan, int64_t bytes_per_s,
     return due > 0 ? (int64_t)due : 0;
 }
 
-int64_t leak_share_held(const struct leak_share *share, const struct reading *r)
+static const struct reading_tag *find(const struct leak_share *share,
+                                      const struct reading *r)
 {
     uint8_t key[sizeof share->tag + 1];
     size_t len = strlen(share->tag);
@@ -156,7 +165,22 @@ int64_t leak_share_held(const struct leak_share *share, const struct reading *r)
     key[0] = (uint8_t)share->pool;
     memcpy(key + 1, share->tag, len);
     uint32_t i = psc_map_find(&r->names, key, len + 1);
-    return i == PSC_MAP_NONE ? 0 : r->tags[i].bytes;
+    return i == PSC_MAP_NONE ? NULL : &r->tags[i];
+}
+
+int64_t leak_share_held(const struct leak_share *share, const struct reading *r)
+{
+    const struct reading_tag *tag = find(share, r);
+
+    return tag ? tag->bytes : 0;
+}
+
+void leak_share_note_free(struct leak_share *share, const struct reading *r)
+{
+    const struct reading_tag *tag = find(share, r);
+
+    share->free_bytes =
+        tag ? (int64_t)((double)tag->free_slots * tag->slot_bytes) : 0;
 }
 
 int64_t leak_plan_held(const struct leak_plan *plan, const struct reading *r)

@@ -18,6 +18,7 @@ struct leak_share {
     char tag[160];
     double object_bytes; /* bytes that an object costs here */
     double share;        /* of the plan's object_bytes, 0 to 1 */
+    int64_t free_bytes;  /* that fill up before the tag grows */
     bool counted;        /* false: the same memory seen by another accounting
                             (allocinfo), so not part of the sum */
 };
@@ -28,13 +29,15 @@ struct leak_plan {
     double object_bytes; /* sum over what is counted */
 };
 
-#define LEAK_ROUNDS   4
+#define LEAK_ROUNDS   6
 #define LEAK_READINGS (2 * LEAK_ROUNDS + 1)
 
 /* Find what grows with the objects. Each round has three of the LEAK_READINGS
  * readings in @r: its first and second with nothing done in between, then the
  * third, which is the next round's first, after @objects more objects; what
- * grows while nothing is done is no object's doing. Of each tag the median of
+ * grows while nothing is done is no object's doing. Where the last reading
+ * has slot_bytes, objects are counted rather than pages, since a cache fills
+ * what it has free before it takes pages. Of each tag the median of
  * the rounds counts, if they agree at all, and it has 1 % of the sum.
  * @unaccounted says whether the residual of pool "pages" belongs to the leak
  * (it is too noisy to be judged otherwise). Returns 0, or PSC_FORMAT with a
@@ -55,6 +58,9 @@ int64_t leak_plan_held(const struct leak_plan *plan, const struct reading *r);
 /* Bytes that one tag of the plan holds in a reading. */
 int64_t leak_share_held(const struct leak_share *share,
                         const struct reading *r);
+
+/* Set the share's free_bytes from a reading with slots. */
+void leak_share_note_free(struct leak_share *share, const struct reading *r);
 
 /* The most that may be leaked: @percent of @available_bytes. *@limit_bytes is
  * what the user asked (0: nothing) and becomes what holds. Returns

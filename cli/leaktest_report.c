@@ -9,6 +9,8 @@
 #include "common/clock.h"
 
 #define DAY_S 86400.0
+/* Free room in a cache is worth a word if filling it takes so long. */
+#define NOTABLE_FILL_S 5.0
 
 int64_t leak_report_bytes(const struct leak_report *r)
 {
@@ -57,6 +59,17 @@ void leak_report_plan(const struct leak_report *r, FILE *out)
                 unit_bytes(rate * s->share).text,
                 unit_bytes_per_day(rate * s->share * DAY_S).text,
                 s->counted ? "" : "  (the same memory once more)");
+    }
+    for (size_t i = 0; i < plan->n_shares; i++) {
+        const struct leak_share *s = &plan->shares[i];
+        double fill_s = (double)s->free_bytes / (rate * s->share);
+        if (fill_s >= NOTABLE_FILL_S) {
+            fprintf(out,
+                    "%s has %s free in pages that it holds already: it "
+                    "grows after %s.\n",
+                    s->tag, unit_bytes((double)s->free_bytes).text,
+                    unit_span((int64_t)(fill_s * 1e6)).text);
+        }
     }
     fflush(out);
 }

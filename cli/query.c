@@ -274,20 +274,38 @@ static bool stands_right(enum show show)
            show == SHOW_DELTA || show == SHOW_PER_DAY || show == SHOW_AGO;
 }
 
+/* Whether any row has a value there: a column of nothing is left out. */
+static bool has_values(const PGresult *result, const char *column)
+{
+    for (int row = 0; row < PQntuples(result); row++) {
+        if (*query_value(result, row, column)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void fill(struct grid *g, const struct query *q, const PGresult *result)
 {
+    const struct query_column *shown[GRID_COLUMNS_MAX];
     int64_t now_us = psc_clock_wall_us();
+    size_t n = 0;
     char text[1024];
 
     for (const struct query_column *c = q->columns; c->name; c++) {
-        grid_column(g, c->title, stands_right(c->show), c->show == SHOW_NAME);
+        if (n < GRID_COLUMNS_MAX && has_values(result, c->name)) {
+            grid_column(g, c->title, stands_right(c->show),
+                        c->show == SHOW_NAME);
+            shown[n++] = c;
+        }
     }
     for (int row = 0; row < PQntuples(result); row++) {
-        for (const struct query_column *c = q->columns; c->name; c++) {
-            const char *value = query_value(result, row, c->name);
-            query_show(text, sizeof text, value, c->show, now_us);
+        for (size_t i = 0; i < n; i++) {
+            const char *value = query_value(result, row, shown[i]->name);
+            query_show(text, sizeof text, value, shown[i]->show, now_us);
             grid_add(g, text,
-                     c->show == SHOW_STATUS ? status_style(value) : GRID_PLAIN);
+                     shown[i]->show == SHOW_STATUS ? status_style(value)
+                                                   : GRID_PLAIN);
         }
     }
 }

@@ -89,8 +89,11 @@ int reading_take(struct reading *r, const struct table *tags)
         if (entry->generation != tags->generation || key.len < 2) {
             continue;
         }
-        struct reading_tag tag = {entry->flags, v[COL_ALLOCS], v[COL_FREES],
-                                  v[COL_OUTSTANDING], v[COL_BYTES]};
+        struct reading_tag tag = {.flags = entry->flags,
+                                  .allocs = v[COL_ALLOCS],
+                                  .frees = v[COL_FREES],
+                                  .outstanding = v[COL_OUTSTANDING],
+                                  .bytes = v[COL_BYTES]};
         int rc = put_key(r, key.data, key.len, &tag);
         if (rc != 0) {
             return rc;

@@ -14,6 +14,8 @@
 struct reading_tag {
     uint8_t flags; /* which of these exist: TAG_… and ENTRY_RECLAIMABLE */
     int64_t allocs, frees, outstanding, bytes;
+    double slot_bytes;  /* of pages for one object; 0: not known */
+    int64_t free_slots; /* objects that fit without another page */
 };
 
 struct reading {

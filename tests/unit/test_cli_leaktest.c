@@ -118,6 +118,26 @@ static void leaktest_survives_one_bad_round(void **state)
     assert_true(fabs(plan.object_bytes - 200) < 0.01);
 }
 
+static void leaktest_counts_objects_where_pages_lag(void **state)
+{
+    struct reading *r = *state;
+    struct leak_plan plan;
+    struct psc_error err;
+
+    for (int i = 0; i < LEAK_READINGS; i++) {
+        struct reading_tag tag = {.flags = TAG_BYTES | TAG_OUTSTANDING,
+                                  .bytes = 90000000, /* filled from within */
+                                  .outstanding = 50000 + i / 2 * OBJECTS,
+                                  .slot_bytes = 195,
+                                  .free_slots = 200};
+        assert_int_equal(reading_put(&r[i], POOL_SLAB, "dentry", 6, &tag), 0);
+    }
+    assert_int_equal(leak_plan_measure(&plan, r, OBJECTS, false, &err), 0);
+    assert_true(fabs(plan.object_bytes - 195) < 0.01);
+    leak_share_note_free(&plan.shares[0], &r[0]);
+    assert_int_equal(plan.shares[0].free_bytes, 39000);
+}
+
 static void leaktest_due_never_drifts(void **state)
 {
     struct leak_plan plan = {.object_bytes = 488};
@@ -154,6 +174,8 @@ int main(void)
             leaktest_counts_residual_only_when_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(leaktest_survives_one_bad_round, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(leaktest_counts_objects_where_pages_lag,
+                                        setup, teardown),
         cmocka_unit_test(leaktest_due_never_drifts),
         cmocka_unit_test(leaktest_ceiling_bounds_limit),
     };

@@ -1,0 +1,393 @@
+/* The real `poolscope` against a real database: what it prints, for people
+ * and for scripts, and how it fails. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "common/clock.h"
+#include "common/pki.h"
+#include "tests/lib/database.h"
+#include "tests/lib/spawn.h"
+#include "tests/lib/store.h"
+#include "tests/lib/temp.h"
+
+#define ARGS_MAX  12
+#define MINUTE_US (60 * PSC_US_PER_S)
+
+static struct test_database db;
+static char out[262144];
+
+/* Run `poolscope ARGS… --data DIR`; its standard output goes to `out`. */
+static int cli(const char *args)
+{
+    const char *argv[ARGS_MAX + 4] = {spawn_program("poolscope")};
+    static char copy[1024];
+    int n = 1;
+
+    snprintf(copy, sizeof copy, "%s", args);
+    for (char *word = strtok(copy, " "); word && n <= ARGS_MAX;
+         word = strtok(NULL, " ")) {
+        argv[n++] = word;
+    }
+    argv[n++] = "--data";
+    argv[n] = db.data_dir;
+    return spawn_capture(argv, out, sizeof out, 60);
+}
+
+static void has(const char *part)
+{
+    if (!strstr(out, part)) {
+        fail_msg("no '%s' in:\n%s", part, out);
+    }
+}
+
+static json_t *json(const char *args)
+{
+    json_error_t error;
+
+    assert_int_equal(cli(args), 0);
+    json_t *all = json_loads(out, 0, &error);
+    if (!all) {
+        fail_msg("%s: %s in:\n%s", args, error.text, out);
+    }
+    return all;
+}
+
+/* A keyframe @ago_us before now in which filp has @filp bytes. */
+static void put_batch(PGconn *writer, long long host_id, long long session,
+                      long long seq, int64_t ago_us, long long filp)
+{
+    char tags[64];
+    char bytes[64];
+    char counters[64];
+
+    snprintf(tags, sizeof tags, "{%d,%d}", test_tag_id(writer, "slab", "filp"),
+             test_tag_id(writer, "vmalloc", "bpf_jit [leaky]"));
+    snprintf(bytes, sizeof bytes, "{%lld,4096}", filp);
+    snprintf(counters, sizeof counters, "{%d,%d}",
+             test_counter_id(writer, "node_memory_MemTotal_bytes", ""),
+             test_counter_id(writer, "node_memory_MemAvailable_bytes", ""));
+    struct test_batch b = {
+        .host_id = host_id,
+        .session = session,
+        .seq = seq,
+        .at_us = psc_clock_wall_us() - ago_us,
+        .tags_kind = STORE_KEYFRAME,
+        .tag_ids = tags,
+        .allocs = "{NULL,NULL}",
+        .frees = "{NULL,NULL}",
+        .outstanding = "{1000,1}",
+        .bytes = bytes,
+        .tags_gone = "{}",
+        .counters_kind = STORE_KEYFRAME,
+        .counter_ids = counters,
+        .counter_values = "{8589934592,4294967296}",
+        .counters_gone = "{}",
+        .drivers =
+            seq == 1 ? "[{\"driver\": \"leaky\", \"version\": \"1.2\"}]" : NULL,
+        .events = seq == 1 ? "[{\"at_us\": 1, \"source\": \"kernel\", "
+                             "\"event_id\": \"oom\", \"message\": \"Out of "
+                             "memory, \\\"killed\\\"\", \"details\": \"{}\"}]"
+                           : NULL,
+    };
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+}
+
+static void put_finding(PGconn *writer, long long host_id)
+{
+    char sql[1024];
+
+    snprintf(sql, sizeof sql,
+             "SELECT poolscope_api.finding_write(%lld, 'opened', "
+             "ARRAY[%d, %d], now() - interval '50 minutes', now() - interval "
+             "'5 minutes', now(), 30000000, 864000000, 4294967296, now() + "
+             "interval '5 days', now() + interval '4 days', now() + interval "
+             "'7 days', 0.9, 'filp grows without end', "
+             "'{\"windows\": 12, \"rising_share\": 0.97}')",
+             host_id, test_tag_id(writer, "slab", "filp"),
+             test_tag_id(writer, "slab", "dentry"));
+    test_sql(writer, sql);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    test_database_migrated(&db, false);
+    PGconn *writer = test_database_connect(&db, DATABASE_WRITER);
+    long long host_id = test_host_enrol(writer, "db-1");
+    long long session = test_session_claim(writer, host_id);
+    for (int i = 0; i < 11; i++) {
+        put_batch(writer, host_id, session, i + 1, (50 - 5 * i) * MINUTE_US,
+                  1000000 + i * 3000000);
+    }
+    put_finding(writer, host_id);
+    PQfinish(writer);
+    unsetenv("POOLSCOPE_DATA");
+    unsetenv("POOLSCOPE_DSN");
+    return 0;
+}
+
+static void cli_status_tells_what_there_is(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("status"), 0);
+    has("hosts       1: 1 reporting, 0 silent, 0 disabled");
+    has("leaks       1 open");
+    json_t *all = json("status --json");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(all, 0),
+                                                        "hosts_reporting")),
+                     1);
+    json_decref(all);
+}
+
+static void cli_hosts_have_room(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("hosts"), 0);
+    has("db-1  reporting");
+    has("4.00 GiB");
+    assert_int_equal(cli("hosts web-*"), 0);
+    has("No such host.");
+    json_t *all = json("hosts --json");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(all, 0),
+                                                        "available_bytes")),
+                     4294967296);
+    json_decref(all);
+}
+
+static void cli_top_sorts_and_filters(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("top"), 0);
+    has("Host db-1");
+    has("31,000"); /* bytes per alloc */
+    assert_true(strstr(out, "filp") < strstr(out, "bpf_jit"));
+    assert_int_equal(cli("top --sort t --csv"), 0);
+    assert_true(strstr(out, "filp") > strstr(out, "bpf_jit"));
+    assert_int_equal(cli("top --pool slab --tag f*p --limit 5 --csv"), 0);
+    has("growth_bytes");
+    assert_null(strstr(out, "bpf_jit"));
+    assert_int_equal(cli("top --sort size"), 2);
+    json_t *all = json("top --json --over 2h --tag filp");
+    json_t *row = json_array_get(all, 0);
+    assert_int_equal(json_integer_value(json_object_get(row, "bytes")),
+                     31000000);
+    assert_int_equal(json_integer_value(json_object_get(row, "growth_bytes")),
+                     30000000);
+    json_decref(all);
+}
+
+static void cli_history_plots_and_lists(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("history db-1 slab filp --since 2h"), 0);
+    has("filp, pool slab, host db-1");
+    has("29.6 MiB");
+    has("11 samples over 50 min");
+    json_t *all = json("history db-1 slab filp --json");
+    assert_int_equal(json_array_size(all), 11);
+    json_decref(all);
+    assert_int_equal(cli("history db-1 slab filp --since 12m --csv"), 0);
+    has("at,allocs,frees,outstanding,bytes\n");
+    assert_int_equal(cli("history db-2 slab filp"), 1);
+    assert_int_equal(cli("history db-1 slab nothing"), 0);
+    has("No samples");
+    assert_int_equal(cli("history db-1 slab"), 2);
+    assert_int_equal(cli("history db-1 slab filp --since soon"), 2);
+}
+
+static void cli_leak_tells_the_finding(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("leaks"), 0);
+    has("filp");
+    has("824 MiB/day");
+    has("in 4 d");
+    assert_int_equal(cli("leak 1"), 0);
+    has("Leak 1: filp in pool slab");
+    has("filp grows without end");
+    has("filp, dentry");
+    has("rising share: 0.97");
+    has("Hosts\n");
+    has("4.00 GiB");
+    has("opened");
+    json_t *all = json("leak 1 --json");
+    assert_int_equal(
+        json_array_size(json_object_get(json_array_get(all, 0), "hosts")), 1);
+    json_decref(all);
+    assert_int_equal(cli("leak 99"), 1);
+    assert_int_equal(cli("leak x"), 2);
+}
+
+static void cli_lists_events_counters_drivers(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("events --since 2020-01-01"), 0);
+    assert_int_equal(cli("events --since 1960-01-01 --csv"), 0);
+    has("\"Out of memory, \"\"killed\"\"\"");
+    assert_int_equal(cli("counters db-1 *MemTotal*"), 0);
+    has("8,589,934,592");
+    assert_null(strstr(out, "MemAvailable"));
+    assert_int_equal(cli("drivers"), 0);
+    has("leaky");
+    assert_int_equal(cli("drivers --host db-1 l*y"), 0);
+    has("1.2");
+}
+
+static void cli_hosts_are_disabled_and_labelled(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("host disable db-1"), 0);
+    assert_int_equal(cli("host list"), 0);
+    has("disabled");
+    assert_int_equal(cli("host enable db-1"), 0);
+    assert_int_equal(cli("host label db-1 role=database x=a\"b"), 0);
+    assert_int_equal(cli("hosts --csv"), 0);
+    has("database");
+    assert_int_equal(cli("host label db-1 role"), 2);
+    assert_int_equal(cli("host disable db-9"), 1);
+    assert_int_equal(cli("host disable"), 2);
+    assert_int_equal(cli("host drop db-1"), 2);
+}
+
+/* A CA's certificate in a file; its hash goes to @sha256. */
+static const char *make_ca(uint8_t sha256[PSC_SHA256_BYTES])
+{
+    const char *path = temp_path(temp_dir(), "ca.pem");
+    struct psc_error err;
+    struct psc_buf pem;
+    EVP_PKEY *key;
+    X509 *cert;
+
+    psc_buf_init(&pem, 65536);
+    assert_int_equal(psc_key_new(&key, &err), 0);
+    assert_int_equal(psc_ca_new(key, "test CA", 10, &cert, &err), 0);
+    assert_int_equal(psc_cert_to_pem(cert, &pem), 0);
+    assert_int_equal(psc_cert_sha256(cert, sha256), 0);
+    temp_write(path, pem.data, pem.len);
+    psc_buf_fini(&pem);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+    return path;
+}
+
+static void cli_tokens_hold_the_ca(void **state)
+{
+    uint8_t sha256[PSC_SHA256_BYTES];
+    struct psc_token token;
+    struct psc_error err;
+    char args[512];
+    (void)state;
+    snprintf(args, sizeof args,
+             "token create --quiet --uses 3 --note web --ca %s",
+             make_ca(sha256));
+    assert_int_equal(cli(args), 0);
+    out[strcspn(out, "\n")] = '\0';
+    assert_int_equal(psc_token_parse(out, &token, &err), 0);
+    assert_memory_equal(token.ca_sha256, sha256, sizeof sha256);
+    assert_int_equal(cli("token list --csv"), 0);
+    has("web,3,3");
+    assert_int_equal(cli("token revoke 99"), 1);
+    assert_int_equal(cli("token revoke 2"), 0);
+    assert_int_equal(cli("token list"), 0);
+    has("revoked");
+    assert_int_equal(cli("token"), 2);
+    assert_int_equal(cli("token create --ca /nonexistent"), 1);
+}
+
+static void cli_runs_psql_as_reader(void **state)
+{
+    (void)state;
+    const char *read[] = {
+        spawn_program("poolscope"), "psql", "--data", db.data_dir, "-XAtc",
+        "SELECT host FROM host",    NULL};
+    const char *write[] = {spawn_program("poolscope"),
+                           "psql",
+                           "-XAtc",
+                           "DELETE FROM poolscope_data.host",
+                           "--data",
+                           db.data_dir,
+                           NULL};
+    assert_int_equal(spawn_capture(read, out, sizeof out, 60), 0);
+    assert_string_equal(out, "db-1\n");
+    assert_int_equal(spawn_capture(write, out, sizeof out, 60), 1);
+}
+
+static void cli_refuses_wrong_usage(void **state)
+{
+    const char *dsn[] = {spawn_program("poolscope"), "hosts", "--dsn",
+                         "host=/nonexistent", NULL};
+    (void)state;
+    assert_int_equal(cli("nonsense"), 2);
+    assert_int_equal(cli("hosts --nonsense"), 2);
+    assert_int_equal(cli("hosts --json --csv"), 2);
+    assert_int_equal(cli("hosts a b"), 2);
+    assert_int_equal(cli("hosts --dsn x"), 2);
+    assert_int_equal(cli("help nonsense"), 2);
+    assert_int_equal(cli("migrate"), 0);
+    has("0 migrations applied");
+    assert_int_equal(cli("database status"), 0);
+    has("running");
+    assert_int_equal(spawn_capture(dsn, out, sizeof out, 60), 1);
+}
+
+static void cli_helps_with_each_command(void **state)
+{
+    static const char *const commands[] = {
+        "status", "hosts",  "top",      "history",  "leaks",
+        "leak",   "events", "counters", "drivers",  "psql",
+        "token",  "host",   "migrate",  "database", "leaktest"};
+    char args[64];
+    (void)state;
+    assert_int_equal(cli("help"), 0);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(args, sizeof args, "  %s", commands[i]);
+        assert_int_equal(cli("help"), 0);
+        has(args);
+        snprintf(args, sizeof args, "%s --help", commands[i]);
+        assert_int_equal(cli(args), 0);
+        has("Usage: poolscope ");
+        has("Exit status");
+    }
+}
+
+/* What the live view shows of a recorded tree. */
+static void cli_top_reads_recorded_trees(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        cli("top --root " PSC_TEST_DATA "/proc-linux-6.18 --csv --pool slab"),
+        0);
+    has("pool,tag,allocs,frees,outstanding,bytes\n");
+    has("slab,\"");
+    assert_int_equal(cli("top --live --json --limit 3"), 0);
+    assert_int_equal(cli("top --live --pool nothing"), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cli_status_tells_what_there_is),
+        cmocka_unit_test(cli_hosts_have_room),
+        cmocka_unit_test(cli_top_sorts_and_filters),
+        cmocka_unit_test(cli_history_plots_and_lists),
+        cmocka_unit_test(cli_leak_tells_the_finding),
+        cmocka_unit_test(cli_lists_events_counters_drivers),
+        cmocka_unit_test(cli_hosts_are_disabled_and_labelled),
+        cmocka_unit_test(cli_tokens_hold_the_ca),
+        cmocka_unit_test(cli_runs_psql_as_reader),
+        cmocka_unit_test(cli_refuses_wrong_usage),
+        cmocka_unit_test(cli_helps_with_each_command),
+        cmocka_unit_test(cli_top_reads_recorded_trees),
+    };
+
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
