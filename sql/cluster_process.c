@@ -79,7 +79,7 @@ pid_t cluster_postmaster(const struct cluster *c, char *socket_dir)
 {
     char path[PATH_MAX];
     struct psc_buf text;
-    struct stat dir;
+    struct stat dir = {0};
     pid_t pid = 0;
     psc_buf_init(&text, PID_FILE_MAX_BYTES);
     if (psc_path_join(path, sizeof(path), c->dir, "postmaster.pid") == 0 &&

@@ -35,23 +35,19 @@ struct database_options {
 
 /* Two rows for the option table of section @section_name, whose struct
  * @outer has a struct database_options member @member. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a member takes none */
+/* clang-format off */
 #define DATABASE_OPTIONS(section_name, outer, member)                          \
-    {section_name,                                                             \
-     "data",                                                                   \
-     PSC_OPT_STRING,                                                           \
-     offsetof(outer, member.data_dir),                                         \
-     NULL,                                                                     \
-     0,                                                                        \
-     0,                                                                        \
-     "DIR",                                                                    \
+    {(section_name), "data", PSC_OPT_STRING,                                   \
+     offsetof(outer, member.data_dir), NULL, 0, 0, "DIR",                      \
      "data directory with the embedded PostgreSQL, started if it is\n"         \
      "not running (environment: POOLSCOPE_DATA)"},                             \
-    {                                                                          \
-        section_name, "dsn", PSC_OPT_STRING, offsetof(outer, member.dsn),      \
-            NULL, 0, 0, "DSN",                                                 \
-            "an existing PostgreSQL instead, as a libpq connection string\n"   \
-            "(environment: POOLSCOPE_DSN)"                                     \
-    }
+    {(section_name), "dsn", PSC_OPT_STRING,                                    \
+     offsetof(outer, member.dsn), NULL, 0, 0, "DSN",                           \
+     "an existing PostgreSQL instead, as a libpq connection string\n"          \
+     "(environment: POOLSCOPE_DSN)"}
+/* clang-format on */
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Fill what the options left open: --dsn, else --data, else POOLSCOPE_DSN,
  * else POOLSCOPE_DATA, else database_default_dir(). Both options together are

@@ -443,8 +443,9 @@ END $$;
 
 CREATE FUNCTION poolscope_api.batch_store(
     p_host_id bigint, p_session bigint, p_stream uuid, p_prev_seq bigint,
-    p_first_seq bigint, p_seq bigint, p_at timestamptz, p_wall_at timestamptz, p_boot_id uuid,
-    p_boot_at timestamptz, p_missed_ticks bigint, p_tags_kind smallint,
+    p_first_seq bigint, p_seq bigint, p_at timestamptz,
+    p_wall_at timestamptz, p_boot_id uuid, p_boot_at timestamptz,
+    p_missed_ticks bigint, p_tags_kind smallint,
     p_tag_ids integer[], p_allocs bigint[], p_frees bigint[],
     p_outstanding bigint[], p_bytes bigint[], p_tags_gone integer[],
     p_counters_kind smallint, p_counter_ids integer[],

@@ -5,7 +5,8 @@
 -- request whose answer was lost.
 CREATE FUNCTION poolscope_api.enrol(
     p_secret_sha256 bytea, p_host text, p_os text, p_key_sha256 bytea,
-    p_valid_from timestamptz, p_not_after timestamptz, OUT result text, OUT host_id bigint, OUT host text)
+    p_valid_from timestamptz, p_not_after timestamptz,
+    OUT result text, OUT host_id bigint, OUT host text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 #variable_conflict use_column

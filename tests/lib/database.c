@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@
 #include "sql/embedded.h"
 #include "sql/migrate.h"
 #include "tests/lib/temp.h"
+
+enum { SQL_MAX_BYTES = 4096 };
 
 static void must(int rc, const struct psc_error *err, const char *what)
 {
@@ -119,4 +122,15 @@ const char *test_sql_text(PGconn *conn, const char *sql)
 long long test_sql_int(PGconn *conn, const char *sql)
 {
     return strtoll(test_sql_text(conn, sql), NULL, 10);
+}
+
+const char *test_sql_textf(PGconn *conn, const char *fmt, ...)
+{
+    char sql[SQL_MAX_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(sql, sizeof(sql), fmt, args);
+    va_end(args);
+    assert_in_range(n, 0, sizeof(sql) - 1);
+    return test_sql_text(conn, sql);
 }

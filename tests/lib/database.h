@@ -43,4 +43,7 @@ void test_sql(PGconn *conn, const char *sql);
 const char *test_sql_text(PGconn *conn, const char *sql);
 long long test_sql_int(PGconn *conn, const char *sql);
 
+/* The same for a statement made printf-style. */
+const char *test_sql_textf(PGconn *conn, const char *fmt, ...) PSC_PRINTF(2, 3);
+
 #endif
