@@ -79,6 +79,7 @@ static void on_tick(void *user, unsigned due)
     collect_run(&a->collect, due);
     uint64_t missed = sampler_take_missed(&a->sampler);
     if (batcher_take(&a->batcher, &a->collect, due, missed, &time) != PSC_OK) {
+        a->sampler.missed += missed + 1;
         return;
     }
     if (a->collect.sample.n_events > 0) {

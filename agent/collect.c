@@ -250,14 +250,20 @@ void collect_run(struct collect *c, unsigned due)
     c->states_changed = c->states_changed || changed_before;
 }
 
+static void commit_source(struct collect_slot *slot)
+{
+    struct psc_error err = {.msg = ""};
+    if (slot->source->commit(slot->state, &err) != PSC_OK) {
+        psc_log(PSC_LOG_DEBUG, "source %s: %s", slot->source->name, err.msg);
+    }
+}
+
 void collect_commit(struct collect *c)
 {
     for (unsigned i = 0; i < c->n_slots; i++) {
         struct collect_slot *slot = &c->slots[i];
-        struct psc_error err;
-        if (slot->open && slot->source->commit != NULL &&
-            slot->source->commit(slot->state, &err) != PSC_OK) {
-            psc_log_debug("source %s: %s", slot->source->name, err.msg);
+        if (slot->open && slot->source->commit != NULL) {
+            commit_source(slot);
         }
     }
 }

@@ -13,7 +13,7 @@
 
 #define SECOND_US 1000000LL
 
-enum { REQUEST_MAX_BYTES = 16 * 1024 };
+enum { REQUEST_MAX_BYTES = 16 << 10 };
 
 static void on_open(struct psc_conn *c)
 {
@@ -21,7 +21,7 @@ static void on_open(struct psc_conn *c)
     struct psc_buf der;
     struct psc_buf frame;
     psc_buf_init(&der, REQUEST_MAX_BYTES);
-    psc_buf_init(&frame, 2 * REQUEST_MAX_BYTES);
+    psc_buf_init(&frame, REQUEST_MAX_BYTES << 1);
     struct psc_error err = {.msg = ""};
     int rc = identity_request(e->identity, e->host, &der, &err);
     if (rc == PSC_OK) {
@@ -109,8 +109,8 @@ static const struct psc_conn_events events = {
 static const struct psc_conn_limits limits = {
     .handshake_us = 15 * SECOND_US,
     .idle_us = 25 * SECOND_US,
-    .max_frame_bytes = 128 * 1024,
-    .max_queue_bytes = 64 * 1024,
+    .max_frame_bytes = 128 << 10,
+    .max_queue_bytes = 64 << 10,
 };
 
 int enrol_start(struct enrol *e, uv_loop_t *loop, struct identity *identity,

@@ -8,8 +8,9 @@
 #include "common/log.h"
 #include "common/pki.h"
 
-#define SECOND_US 1000000LL
-#define DAY_US    (86400 * SECOND_US)
+#define SECOND_US       1000000LL
+#define MIN_INTERVAL_US 100000LL
+#define DAY_US          (86400 * SECOND_US)
 
 #define FIELD(name) offsetof(struct options, name)
 
@@ -20,9 +21,9 @@ const struct psc_option agent_options[] = {
      "/var/lib/poolscope-agent", 0, 0, "DIR",
      "key, certificate and spool of this host"},
     {"agent", "interval", PSC_OPT_DURATION, FIELD(interval_us), "1m",
-     100 * 1000, DAY_US, "TIME", "between snapshots of all tags"},
+     MIN_INTERVAL_US, DAY_US, "TIME", "between snapshots of all tags"},
     {"agent", "counter_interval", PSC_OPT_DURATION, FIELD(counter_interval_us),
-     "1m", 100 * 1000, DAY_US, "TIME", "between samples of the counters"},
+     "1m", MIN_INTERVAL_US, DAY_US, "TIME", "between samples of the counters"},
     {"agent", "driver_interval", PSC_OPT_DURATION, FIELD(driver_interval_us),
      "1h", SECOND_US, DAY_US, "TIME",
      "between inventories of drivers; sources that could not run are tried "
@@ -89,7 +90,7 @@ static bool parse_endpoint(struct psc_bytes item, struct endpoint *out)
 {
     const char *text = (const char *)item.data;
     const char *host = text;
-    size_t host_len = item.len;
+    size_t host_len;
     const char *port = OPTIONS_DEFAULT_PORT;
     size_t port_len = strlen(port);
     const char *rest = NULL;
@@ -172,6 +173,11 @@ int options_labels(const char *text, struct psc_buf *out, struct psc_error *err)
                         : psc_error_set(err, PSC_CONFIG, "labels: too long");
 }
 
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 int options_token(const struct options *o, struct psc_buf *out,
                   struct psc_error *err)
 {
@@ -184,8 +190,7 @@ int options_token(const struct options *o, struct psc_buf *out,
             return rc;
         }
     }
-    static const char blanks[] = " \t\r\n";
-    while (out->len > 0 && memchr(blanks, out->data[out->len - 1], 4) != NULL) {
+    while (out->len > 0 && is_blank(out->data[out->len - 1])) {
         out->len--;
     }
     return psc_buf_error(out);
@@ -238,7 +243,7 @@ int options_check(const struct options *o, bool need_collector,
         return psc_error_set(err, PSC_CONFIG, "state_dir: not set");
     }
     struct psc_buf labels;
-    psc_buf_init(&labels, 64 * 1024);
+    psc_buf_init(&labels, 64 << 10);
     rc = options_labels(o->labels, &labels, err);
     psc_buf_fini(&labels);
     return rc == PSC_OK ? check_token(o, err) : rc;

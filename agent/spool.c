@@ -30,7 +30,8 @@ void spool_path(const struct spool *s, uint32_t number,
 
 void spool_set_trouble(struct spool *s, int status, const char *what)
 {
-    if (s->trouble == 0) {
+    if (!s->trouble_told) {
+        s->trouble_told = true;
         (void)snprintf(s->trouble_text, sizeof(s->trouble_text),
                        "%s: %s; batches wait in memory, up to %zu bytes", what,
                        uv_strerror(status), s->o.memory_bytes);
@@ -345,6 +346,14 @@ static void write_memory(struct spool *s, size_t *at)
     }
 }
 
+static void tell_recovered(struct spool *s)
+{
+    if (s->trouble_told) {
+        s->trouble_told = false;
+        psc_log_info("spool %s: the disk works again", s->dir);
+    }
+}
+
 void spool_flush_memory(struct spool *s)
 {
     s->trouble = 0;
@@ -358,7 +367,7 @@ void spool_flush_memory(struct spool *s)
         }
     }
     if (s->trouble == 0) {
-        psc_log_info("spool %s: the disk works again", s->dir);
+        tell_recovered(s);
         psc_buf_fini(&s->memory);
         psc_buf_init(&s->memory, s->o.memory_bytes + SPOOL_PAYLOAD_MAX_BYTES +
                                      SPOOL_RECORD_BYTES);
@@ -398,6 +407,9 @@ int spool_append(struct spool *s, struct psc_bytes payload, uint32_t flags,
             s->retry_us = mono_us + SPOOL_RETRY_US;
         }
         rc = append_memory(s, &record);
+    }
+    if (rc == PSC_OK && s->trouble == 0 && s->n_memory == 0) {
+        tell_recovered(s);
     }
     if (rc == PSC_OK) {
         s->last_seq = record.seq;

@@ -35,8 +35,8 @@
 #include "common/error.h"
 #include "common/log.h"
 
-#define SPOOL_SEGMENT_BYTES (1024u * 1024u)
-#define SPOOL_MEMORY_BYTES  (2u * 1024u * 1024u)
+#define SPOOL_SEGMENT_BYTES (1u << 20)
+#define SPOOL_MEMORY_BYTES  (2u << 20)
 #define SPOOL_RETRY_US      (10 * 1000000LL)
 #define SPOOL_PATH_BYTES    1024
 
@@ -59,33 +59,34 @@ struct spool_segment {
 struct spool {
     struct spool_options o;
     char dir[SPOOL_PATH_BYTES - 32];
-    int lock; /* -1: none */
 
     struct spool_segment *segments; /* oldest first */
     uint32_t n_segments, cap_segments;
-    uint32_t next_number;
-    uint64_t bytes; /* sum over segments */
+    uint32_t next_number; /* of the next one */
+    uint64_t bytes;       /* sum over segments */
 
     uint8_t stream[SPOOL_STREAM_BYTES]; /* of what is appended */
     uint64_t last_seq;                  /* of that stream; 0: none */
     int fd;                             /* of the last segment; -1: none */
-    bool unsynced;                      /* fd has what no fdatasync saw */
+    int lock;                           /* -1: none */
     int64_t hour;                       /* wall-clock hour of the last roll */
 
     struct psc_buf memory;    /* records that follow the last segment */
     uint64_t memory_base;     /* bytes that ever left its front */
     uint32_t n_memory;        /* how many */
-    size_t memory_since_roll; /* bytes since its last keyframe */
-    bool need_roll;           /* the next batch must begin with keyframes */
     int trouble;              /* why the disk does not work: UV_… or 0 */
+    size_t memory_since_roll; /* bytes since its last keyframe */
     int64_t retry_us;         /* monotonic time to try it again */
-    char trouble_text[160];
 
     uint8_t acked_stream[SPOOL_STREAM_BYTES];
-    uint64_t acked;   /* newest acknowledged seq of acked_stream */
-    uint64_t dropped; /* batches lost without acknowledgement, ever */
-    bool state_dirty; /* the state file is behind */
+    uint64_t acked;         /* newest acknowledged seq of acked_stream */
+    uint64_t dropped;       /* batches lost without acknowledgement, ever */
+    char trouble_text[160]; /* for people, when trouble is set */
     struct psc_log_limit drop_log; /* drops may come in numbers */
+    bool unsynced;                 /* fd has what no fdatasync saw */
+    bool need_roll;    /* the next batch must begin with keyframes */
+    bool trouble_told; /* in the log, until the disk works again */
+    bool state_dirty;  /* the state file is behind */
 };
 
 /* Open the spool in @o->dir with a new stream. A disk that does not work is no

@@ -21,7 +21,7 @@
 #define SPOOL_STREAM_BYTES      16
 #define SPOOL_HEADER_BYTES      64
 #define SPOOL_RECORD_BYTES      20 /* in front of each payload */
-#define SPOOL_PAYLOAD_MAX_BYTES (1024u * 1024u)
+#define SPOOL_PAYLOAD_MAX_BYTES (1u << 20)
 
 enum spool_flag {
     SPOOL_KEYFRAME = 1 << 0, /* first part of keyframes of both tables */

@@ -14,11 +14,68 @@
 #include "common/file.h"
 #include "common/log.h"
 
-enum { STATE_MAX_BYTES = 512 };
+enum { STATE_MAX_BYTES = 512, NAME_BYTES = 12 };
+
+static const char state_magic[] = "poolscope-spool 1\n";
 
 static void state_path(const struct spool *s, char out[SPOOL_PATH_BYTES])
 {
     (void)snprintf(out, SPOOL_PATH_BYTES, "%s/state", s->dir);
+}
+
+/* The number behind "<label> " in the state's text; false if there is none. */
+static bool state_number(const char *text, const char *label, uint64_t *value)
+{
+    const char *at = strstr(text, label);
+    char *end = NULL;
+    if (at == NULL) {
+        return false;
+    }
+    at += strlen(label);
+    *value = strtoull(at, &end, 10);
+    return end != at && *end == '\n';
+}
+
+static int hex_digit(char c)
+{
+    const char *digits = "0123456789abcdef";
+    const char *at = c == '\0' ? NULL : strchr(digits, c);
+    return at == NULL ? -1 : (int)(at - digits);
+}
+
+static bool state_stream(const char *text, uint8_t out[SPOOL_STREAM_BYTES])
+{
+    static const char label[] = "\nstream ";
+    const char *at = strstr(text, label);
+    if (at == NULL) {
+        return false;
+    }
+    at += sizeof(label) - 1;
+    for (unsigned i = 0; i < SPOOL_STREAM_BYTES; i++) {
+        int high = hex_digit(*at);
+        int low = high < 0 ? -1 : hex_digit(at[1]);
+        if (low < 0) {
+            return false;
+        }
+        out[i] = (uint8_t)(high << 4 | low);
+        at += 2;
+    }
+    return *at == '\n';
+}
+
+static void parse_state(struct spool *s, const char *text)
+{
+    uint64_t dropped, acked;
+    uint8_t stream[SPOOL_STREAM_BYTES];
+    if (strncmp(text, state_magic, sizeof(state_magic) - 1) == 0 &&
+        state_number(text, "\ndropped ", &dropped) &&
+        state_number(text, "\nacked ", &acked) && state_stream(text, stream)) {
+        s->dropped = dropped;
+        s->acked = acked;
+        memcpy(s->acked_stream, stream, sizeof(stream));
+    } else {
+        psc_log_warn("spool %s: its state file is damaged", s->dir);
+    }
 }
 
 static void load_state(struct spool *s)
@@ -30,26 +87,7 @@ static void load_state(struct spool *s)
     struct psc_error err;
     if (psc_file_read(path, &text, &err) == PSC_OK) {
         psc_buf_u8(&text, '\0');
-        char hex[2 * SPOOL_STREAM_BYTES + 1] = "";
-        uint64_t dropped = 0;
-        uint64_t acked = 0;
-        int n = psc_buf_error(&text) != PSC_OK
-                    ? 0
-                    : sscanf((const char *)text.data,
-                             "poolscope-spool 1\ndropped %" SCNu64
-                             "\nacked %" SCNu64 "\nstream %32[0-9a-f]\n",
-                             &dropped, &acked, hex);
-        if (n == 3 && strlen(hex) == sizeof(hex) - 1) {
-            s->dropped = dropped;
-            s->acked = acked;
-        } else {
-            psc_log_warn("spool %s: its state file is damaged", s->dir);
-        }
-        for (unsigned i = 0; n == 3 && i < SPOOL_STREAM_BYTES; i++) {
-            unsigned byte = 0;
-            (void)sscanf(hex + (size_t)2 * i, "%2x", &byte);
-            s->acked_stream[i] = (uint8_t)byte;
-        }
+        parse_state(s, psc_buf_error(&text) == PSC_OK ? (char *)text.data : "");
     }
     psc_buf_fini(&text);
 }
@@ -62,9 +100,8 @@ void spool_save_state(struct spool *s)
     }
     char text[STATE_MAX_BYTES];
     int n = snprintf(text, sizeof(text),
-                     "poolscope-spool 1\ndropped %" PRIu64 "\nacked %" PRIu64
-                     "\nstream %s\n",
-                     s->dropped, s->acked, hex);
+                     "%sdropped %" PRIu64 "\nacked %" PRIu64 "\nstream %s\n",
+                     state_magic, s->dropped, s->acked, hex);
     char path[SPOOL_PATH_BYTES];
     state_path(s, path);
     struct psc_bytes bytes = {(const uint8_t *)text, (size_t)n};
@@ -78,6 +115,23 @@ static int compare_numbers(const void *a, const void *b)
     uint32_t x = *(const uint32_t *)a;
     uint32_t y = *(const uint32_t *)b;
     return (x > y) - (x < y);
+}
+
+/* Whether @name is one that spool_path() makes. */
+static bool segment_number(const char *name, uint32_t *number)
+{
+    if (strlen(name) != NAME_BYTES || strcmp(name + 8, ".seg") != 0) {
+        return false;
+    }
+    *number = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        int digit = hex_digit(name[i]);
+        if (digit < 0) {
+            return false;
+        }
+        *number = *number << 4 | (uint32_t)digit;
+    }
+    return true;
 }
 
 /* The numbers of all segment files, ascending; *@numbers is the caller's. */
@@ -96,10 +150,8 @@ static int list_segments(struct spool *s, uint32_t **numbers, uint32_t *count)
     int rc = n > 0 && list == NULL ? PSC_NOMEM : PSC_OK;
     uv_dirent_t entry;
     while (rc == PSC_OK && uv_fs_scandir_next(&req, &entry) == 0) {
-        unsigned number;
-        int end = 0;
-        if (strlen(entry.name) == 12 &&
-            sscanf(entry.name, "%8x.seg%n", &number, &end) == 1 && end == 12) {
+        uint32_t number;
+        if (*count < (uint32_t)n && segment_number(entry.name, &number)) {
             list[(*count)++] = number;
         }
     }

@@ -25,11 +25,11 @@ enum {
 
 const struct uplink_pace uplink_default_pace = {
     .backoff_min_ms = 1000,
-    .backoff_max_ms = 60 * 1000,
-    .refused_ms = 10 * 60 * 1000,
-    .heartbeat_ms = 10 * 1000,
-    .idle_ms = 25 * 1000,
-    .handshake_ms = 15 * 1000,
+    .backoff_max_ms = 60000,
+    .refused_ms = 600000,
+    .heartbeat_ms = 10000,
+    .idle_ms = 25000,
+    .handshake_ms = 15000,
 };
 
 static const char *const state_names[UPLINK_STATES] = {
@@ -284,8 +284,8 @@ static int connect_to(struct uplink *u, struct psc_error *err)
     struct psc_conn_limits limits = {
         .handshake_us = pace->handshake_ms * 1000,
         .idle_us = pace->idle_ms * 1000,
-        .max_frame_bytes = 128 * 1024,
-        .max_queue_bytes = 2 * UPLINK_WINDOW_BYTES,
+        .max_frame_bytes = 128 << 10,
+        .max_queue_bytes = UPLINK_WINDOW_BYTES << 1,
     };
     const struct endpoint *at = &u->endpoints[u->current];
     int rc = psc_conn_connect(&u->conn, u->s.loop, at->host, at->port, at->host,

@@ -36,7 +36,7 @@
 /* Batches sent and not yet acknowledged. A sample in parts, which the collector
  * acknowledges as a whole, may go beyond it. */
 #define UPLINK_WINDOW_BATCHES 192u
-#define UPLINK_WINDOW_BYTES   (256u * 1024u)
+#define UPLINK_WINDOW_BYTES   (256u << 10)
 #define UPLINK_RING_BATCHES   (UPLINK_WINDOW_BATCHES + 64u)
 
 enum uplink_state {
@@ -78,8 +78,7 @@ struct uplink_settings {
 
 struct uplink {
     struct uplink_settings s;
-    enum uplink_state state;
-    bool stopping;
+    enum uplink_state state; /* changed by uplink_set_state() alone */
 
     struct endpoint endpoints[OPTIONS_MAX_COLLECTORS];
     SSL_SESSION *sessions[OPTIONS_MAX_COLLECTORS]; /* to resume; owned */
@@ -87,7 +86,6 @@ struct uplink {
     unsigned current;          /* the one in use or tried next */
     unsigned n_tried;          /* endpoints failed in this round */
     unsigned n_rounds;         /* rounds failed since the last success */
-    bool worked;               /* this connection got as far as LIVE */
     enum wire_refusal refusal; /* of this connection; 0: none */
     enum wire_refusal told;    /* the last one that was logged */
     int64_t retry_after_ms;    /* as the collector asked */
@@ -99,26 +97,28 @@ struct uplink {
         struct psc_conn conn;
     };
     uv_timer_t timer; /* BACKOFF: the pause; else: heartbeat */
-    bool timer_open;
     struct wire_decoder decoder;
     struct psc_buf frame; /* being encoded */
 
     uint8_t stream[SPOOL_STREAM_BYTES]; /* opened with the collector */
     uint64_t sent_seq;                  /* newest batch sent since Cursor */
-    bool sent_any;                      /* there is one */
     uint64_t high_seq; /* newest of this stream sent in the session */
     struct spool_reader reader;
     struct {
         uint64_t seq;
         size_t bytes;
     } window[UPLINK_RING_BATCHES]; /* a ring of unacknowledged batches */
-    unsigned window_at, window_n;
-    size_t window_bytes;
-    bool within_sample; /* the next batch is a further part */
-    uint64_t stuck_seq; /* of the last NEED_KEYFRAME without progress */
-    unsigned n_stuck;
-    bool renewing;          /* a request is under way in LIVE */
+    unsigned window_at, window_n;  /* its first one, and how many */
+    size_t window_bytes;           /* of their payloads */
+    uint64_t stuck_seq;     /* of the last NEED_KEYFRAME without progress */
     int64_t renew_after_us; /* wall clock: not before that again */
+    unsigned n_stuck;       /* how often in a row */
+    bool stopping;          /* uplink_stop() was called */
+    bool worked;            /* this connection got as far as LIVE */
+    bool timer_open;        /* the timer must be closed */
+    bool sent_any;          /* sent_seq holds */
+    bool within_sample;     /* the next batch is a further part */
+    bool renewing;          /* a request is under way in LIVE */
 };
 
 const char *uplink_state_name(enum uplink_state state);

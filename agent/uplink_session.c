@@ -40,7 +40,7 @@ static bool send_message(struct uplink *u, const struct wire_message *m)
 static bool send_renewal(struct uplink *u)
 {
     struct psc_buf der;
-    psc_buf_init(&der, 16 * 1024);
+    psc_buf_init(&der, 16 << 10);
     struct psc_error err = {.msg = ""};
     bool sent = false;
     if (identity_request(u->s.identity, u->s.facts->name, &der, &err) ==
@@ -61,7 +61,7 @@ static void send_hello(struct uplink *u)
     const struct host_facts *f = u->s.facts;
     const struct options *o = u->s.options;
     struct psc_buf labels;
-    psc_buf_init(&labels, 64 * 1024);
+    psc_buf_init(&labels, 64 << 10);
     struct psc_error err;
     if (options_labels(o->labels, &labels, &err) != PSC_OK) {
         psc_buf_reset(&labels); /* checked at the start; cannot happen */
