@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "tests/lib/database.h"
@@ -565,6 +566,31 @@ static void summaries_outlive_a_repeated_roll_up(void **state)
     PQfinish(owner);
 }
 
+static void a_roll_up_cut_short_changes_no_view(void **state)
+{
+    (void)state;
+    PGconn *owner = test_database_connect(&db, DATABASE_OWNER);
+    for (useconds_t delay_us = 0; delay_us <= 80000; delay_us += 10000) {
+        char text[128];
+        PGconn *victim = test_database_connect(&db, DATABASE_WRITER);
+        test_sql(owner, "UPDATE poolscope_data.rollup_position "
+                        "SET n = 100, open_hour = NULL");
+        assert_int_equal(
+            PQsendQuery(victim, "SELECT poolscope_api.maintain('1 minute')"),
+            1);
+        (void)usleep(delay_us);
+        compare_hours(299); /* while it works */
+        PGcancel *cancel = PQgetCancel(victim);
+        (void)PQcancel(cancel, text, sizeof(text));
+        PQfreeCancel(cancel);
+        PQfinish(victim);
+        compare_hours(299);
+    }
+    (void)maintain();
+    compare_all(299);
+    PQfinish(owner);
+}
+
 static void rows_of_impossible_times_are_kept_and_folded(void **state)
 {
     (void)state;
@@ -627,6 +653,7 @@ int main(void)
         cmocka_unit_test(rolling_up_changes_no_view),
         cmocka_unit_test(late_samples_reopen_their_hour),
         cmocka_unit_test(summaries_outlive_a_repeated_roll_up),
+        cmocka_unit_test(a_roll_up_cut_short_changes_no_view),
         cmocka_unit_test(rows_of_impossible_times_are_kept_and_folded),
         cmocka_unit_test(boots_follow_their_batches),
         cmocka_unit_test(history_of_the_unknown_is_empty),
