@@ -83,11 +83,11 @@ $$;
 CREATE FUNCTION poolscope_api.findings_open(p_host_id bigint)
 RETURNS TABLE (leak_id bigint, host_id bigint, tag_id integer,
                onset_at timestamptz, detected_at timestamptz,
-               updated_at timestamptz)
+               updated_at timestamptz, evidence jsonb)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
     SELECT l.leak_id, l.host_id, l.tag_id, l.onset_at, l.detected_at,
-        l.updated_at
+        l.updated_at, l.evidence
     FROM leak l
     WHERE l.state <> 'resolved' AND l.host_id IS NOT NULL
       AND (p_host_id IS NULL OR l.host_id = p_host_id)

@@ -1,0 +1,195 @@
+/* The option table, and the command line. */
+#include "collector/options.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collector/listener.h"
+#include "common/file.h"
+#include "common/log.h"
+
+#define FIELD(field) offsetof(struct options, field)
+
+const struct psc_option collector_options[] = {
+    {"collector", "listen", PSC_OPT_STRING, FIELD(listen), "0.0.0.0:7443", 0, 0,
+     "ADDRESS:PORT", "where agents connect to; port 0 takes a free one"},
+    DATABASE_OPTIONS("collector", struct options, database),
+    {"collector", "pki_dir", PSC_OPT_STRING, FIELD(pki_dir), NULL, 0, 0, "DIR",
+     "the CA and our server certificate, made there when missing\n"
+     "(default: pki in the data directory)"},
+    {"collector", "names", PSC_OPT_STRING, FIELD(names), NULL, 0, 0, "LIST",
+     "DNS names and addresses, with commas, under which agents reach\n"
+     "this collector (default: the host's name and localhost)"},
+    {"collector", "name", PSC_OPT_STRING, FIELD(name), NULL, 0, 0, "TEXT",
+     "of this collector in the database (default: host name and port)"},
+    {"collector", "metrics", PSC_OPT_STRING, FIELD(metrics), "127.0.0.1:9743",
+     0, 0, "ADDRESS:PORT",
+     "Prometheus metrics, on a loopback address; \"off\" for none"},
+    {"collector", "commit_interval", PSC_OPT_DURATION,
+     FIELD(commit_interval_us), "200ms", 1000, 60000000, "TIME",
+     "samples of all hosts are stored together this often"},
+    {"collector", "max_connections", PSC_OPT_INT, FIELD(max_connections),
+     "20000", 1, 1000000, "NUMBER", "connections at once; more are dropped"},
+    {"collector", "max_pending", PSC_OPT_SIZE, FIELD(max_pending_bytes), "64M",
+     1 << 20, 1LL << 40, "BYTES",
+     "memory for samples that wait for the database; beyond it agents\n"
+     "are not read from until there is room"},
+    {"collector", "migrate", PSC_OPT_BOOL, FIELD(migrate), "yes", 0, 0, NULL,
+     "bring the database's schema up to date at start"},
+    {"collector", "worker", PSC_OPT_BOOL, FIELD(worker), "yes", 0, 0, NULL,
+     "housekeeping and leak detection in this process too"},
+    {"collector", "log_level", PSC_OPT_STRING, FIELD(log_level), "info", 0, 0,
+     "LEVEL", "error, warn, info or debug"},
+    {"collector", "port_file", PSC_OPT_STRING, FIELD(port_file), NULL, 0, 0,
+     "FILE",
+     "write the port that we listen on, and in a second line that of\n"
+     "the metrics, when we are ready"},
+    {.name = NULL},
+};
+
+/* Flags that are no options; returns whether argv[i] was one. */
+static bool take_command(const char *arg, struct command_line *line)
+{
+    static const struct {
+        const char *flag;
+        enum command command;
+    } commands[] = {
+        {"--check", COMMAND_CHECK},
+        {"--version", COMMAND_VERSION},
+        {"--help", COMMAND_HELP},
+        {"-h", COMMAND_HELP},
+    };
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(arg, commands[i].flag) == 0) {
+            line->command = commands[i].command;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --config FILE or --config=FILE, wherever it stands. */
+static int find_config(int argc, char **argv, struct command_line *line,
+                       struct psc_error *err)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--config=", 9) == 0) {
+            line->config = argv[i] + 9;
+        } else if (strcmp(argv[i], "--config") == 0) {
+            if (i + 1 == argc) {
+                return psc_error_set(err, PSC_CONFIG, "--config needs a file");
+            }
+            line->config = argv[i + 1];
+        }
+    }
+    return PSC_OK;
+}
+
+static int take_argument(int argc, char **argv, int *i, struct options *options,
+                         struct command_line *line, struct psc_error *err)
+{
+    int known = 0;
+    if (take_command(argv[*i], line) ||
+        strncmp(argv[*i], "--config=", 9) == 0) {
+        ++*i;
+        return PSC_OK;
+    }
+    if (strcmp(argv[*i], "--config") == 0) {
+        *i += 2;
+        return PSC_OK;
+    }
+    int rc =
+        psc_config_arg(collector_options, options, argc, argv, i, &known, err);
+    if (rc == PSC_OK && !known) {
+        rc = psc_error_set(err, PSC_CONFIG, "%s: unknown (try --help)",
+                           argv[*i]);
+    }
+    return rc;
+}
+
+int options_read(int argc, char **argv, struct options *options,
+                 struct command_line *line, struct psc_error *err)
+{
+    *line = (struct command_line){.command = COMMAND_RUN};
+    int rc = find_config(argc, argv, line, err);
+    if (rc == PSC_OK && line->config != NULL) {
+        rc = psc_config_load(collector_options, options, line->config, err);
+    }
+    for (int i = 1; rc == PSC_OK && i < argc;) {
+        rc = take_argument(argc, argv, &i, options, line, err);
+    }
+    return rc;
+}
+
+int options_check(const struct options *options, struct psc_error *err)
+{
+    enum psc_log_level level;
+    char host[128];
+    int port;
+    if (!psc_log_level_parse(options->log_level, &level)) {
+        return psc_error_set(err, PSC_CONFIG,
+                             "log_level = %s: expected error, warn, info or "
+                             "debug",
+                             options->log_level);
+    }
+    int rc = listener_parse(options->listen, host, sizeof(host), &port, err);
+    if (rc == PSC_OK && strcmp(options->metrics, "off") != 0) {
+        rc = listener_parse(options->metrics, host, sizeof(host), &port, err);
+    }
+    if (rc == PSC_OK && options->database.dsn != NULL &&
+        options->database.data_dir != NULL) {
+        rc = psc_error_set(err, PSC_CONFIG, "give data or dsn, not both");
+    }
+    return rc;
+}
+
+static int set_text(char **field, const char *text, struct psc_error *err)
+{
+    *field = strdup(text);
+    return *field != NULL ? PSC_OK
+                          : psc_error_set(err, PSC_NOMEM, "out of memory");
+}
+
+static int default_pki_dir(struct options *options, struct psc_error *err)
+{
+    char data[4000];
+    char path[4096];
+    int rc = PSC_OK;
+    if (options->database.data_dir != NULL) {
+        (void)snprintf(data, sizeof(data), "%s", options->database.data_dir);
+    } else {
+        rc = database_default_dir(data, sizeof(data), err);
+    }
+    if (rc == PSC_OK && psc_path_join(path, sizeof(path), data, "pki") != 0) {
+        rc = psc_error_set(err, PSC_LIMIT, "the path of pki_dir is too long");
+    }
+    return rc == PSC_OK ? set_text(&options->pki_dir, path, err) : rc;
+}
+
+int options_resolve(struct options *options, struct psc_error *err)
+{
+    char host[200] = "localhost";
+    char text[512];
+    int rc = PSC_OK;
+    (void)gethostname(host, sizeof(host) - 1);
+    if (options->pki_dir == NULL) {
+        rc = default_pki_dir(options, err);
+    }
+    if (rc == PSC_OK && options->names == NULL) {
+        (void)snprintf(text, sizeof(text), "%s,localhost,127.0.0.1,::1", host);
+        rc = set_text(&options->names, text, err);
+    }
+    if (rc == PSC_OK && options->name == NULL) {
+        const char *port = strrchr(options->listen, ':');
+        if (strcmp(port, ":0") == 0) {
+            (void)snprintf(text, sizeof(text), "%s:%ld", host, (long)getpid());
+        } else {
+            (void)snprintf(text, sizeof(text), "%s%s", host, port);
+        }
+        rc = set_text(&options->name, text, err);
+    }
+    return rc;
+}

@@ -1,0 +1,225 @@
+/* The hosts under detection, and a pass over those that have advanced.
+ *
+ * Failures: when anything of a host fails, its state is dropped and built anew
+ * at the next pass: what was found but not written is found again. When
+ * another process holds the lock, all state is dropped. */
+#include "collector/watch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/watch_private.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+enum {
+    FIRST_HOSTS = 64,
+    IDS_MAX_BYTES = 64 * 1024 * 1024,
+    WORDS_MAX_BYTES = 64 * 1024,
+};
+
+#define DEFAULT_INTERVAL_US (60 * PSC_US_PER_S)
+
+struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
+{
+    struct watch *w = calloc(1, sizeof(*w));
+    if (w != NULL) {
+        w->metrics = metrics;
+        w->stop = stop;
+        psc_buf_init(&w->ids, IDS_MAX_BYTES);
+        psc_buf_init(&w->summary, WORDS_MAX_BYTES);
+        psc_buf_init(&w->evidence, WORDS_MAX_BYTES);
+    }
+    return w;
+}
+
+static void reset_host(struct watch_host *h)
+{
+    int64_t host_id = h->host_id;
+    detect_host_free(h->detect);
+    free(h->tags);
+    *h = (struct watch_host){
+        .host_id = host_id,
+        .available_bytes = -1,
+        .total_bytes = -1,
+    };
+}
+
+static void drop_hosts(struct watch *w)
+{
+    for (uint32_t i = 0; i < w->n_hosts; i++) {
+        reset_host(w->host[i]);
+        free(w->host[i]);
+    }
+    w->n_hosts = 0;
+}
+
+void watch_free(struct watch *w)
+{
+    if (w == NULL) {
+        return;
+    }
+    drop_hosts(w);
+    free(w->host);
+    free(w->tag);
+    free(w->keyframe);
+    psc_buf_fini(&w->ids);
+    psc_buf_fini(&w->summary);
+    psc_buf_fini(&w->evidence);
+    free(w);
+}
+
+void watch_forget_connection(struct watch *w)
+{
+    w->prepared_on = NULL;
+    w->locked = false;
+}
+
+/* Statements and lock belong to a connection: take them on a new one. */
+static int begin_pass(struct watch *w, PGconn *conn)
+{
+    w->conn = conn;
+    if (w->prepared_on != conn) {
+        w->prepared_on = NULL;
+        w->locked = false;
+        int rc = watch_prepare(w);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+        w->prepared_on = conn;
+    }
+    if (!w->locked) {
+        struct pgparams none = {.n = 0};
+        PGresult *res = watch_query(w, "detect_lock", &none);
+        if (res == NULL) {
+            return w->err->code;
+        }
+        w->locked = pgresult_bool(res, 0, 0);
+        PQclear(res);
+        psc_log_debug("detection: %s", w->locked ? "ours" : "another's");
+    }
+    if (!w->locked) {
+        drop_hosts(w);
+    }
+    metrics_set(w->metrics, detecting, w->locked ? 1 : 0);
+    return PSC_OK;
+}
+
+/* Index of the first host whose id is not less than @host_id. */
+static uint32_t lower_bound(const struct watch *w, int64_t host_id)
+{
+    uint32_t low = 0;
+    uint32_t high = w->n_hosts;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (w->host[middle]->host_id < host_id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* The host, added if it is new; NULL when out of memory. */
+static struct watch_host *get_host(struct watch *w, int64_t host_id)
+{
+    uint32_t i = lower_bound(w, host_id);
+    if (i < w->n_hosts && w->host[i]->host_id == host_id) {
+        return w->host[i];
+    }
+    if (w->n_hosts == w->cap_hosts) {
+        uint32_t cap = w->cap_hosts > 0 ? w->cap_hosts * 2 : FIRST_HOSTS;
+        struct watch_host **host =
+            realloc(w->host, cap * sizeof(struct watch_host *));
+        if (host == NULL) {
+            return NULL;
+        }
+        w->host = host;
+        w->cap_hosts = cap;
+    }
+    struct watch_host *h = calloc(1, sizeof(*h));
+    if (h == NULL) {
+        return NULL;
+    }
+    h->host_id = host_id;
+    reset_host(h);
+    memmove(w->host + i + 1, w->host + i,
+            (w->n_hosts - i) * sizeof(struct watch_host *));
+    w->host[i] = h;
+    w->n_hosts++;
+    return h;
+}
+
+/* Begin with a host: its open findings, and in silence what is stored. */
+static int build_host(struct watch *w, struct watch_host *h, int64_t n)
+{
+    struct detect_settings settings;
+    detect_settings_default(&settings);
+    int rc = detect_host_new(&settings, &h->detect);
+    if (rc != PSC_OK) {
+        return psc_error_set(w->err, rc, "out of memory");
+    }
+    h->silent_to_n = n;
+    return watch_restore(w, h);
+}
+
+static int look_at(struct watch *w, int64_t host_id, int64_t n,
+                   int64_t interval_us)
+{
+    struct watch_host *h = get_host(w, host_id);
+    if (h == NULL) {
+        return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+    }
+    if (n < h->position_n) {
+        reset_host(h); /* the database went back in time: a restored backup */
+    }
+    if (n == h->position_n) {
+        return PSC_OK;
+    }
+    int rc = h->detect == NULL ? build_host(w, h, n) : PSC_OK;
+    h->interval_us = interval_us > 0 ? interval_us : DEFAULT_INTERVAL_US;
+    if (rc == PSC_OK) {
+        rc = watch_feed(w, h);
+    }
+    if (rc != PSC_OK) {
+        reset_host(h);
+    } else if (!atomic_load(w->stop)) {
+        h->position_n = n;
+    }
+    return rc;
+}
+
+static void tell_metrics(struct watch *w)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < w->n_hosts; i++) {
+        const struct watch_host *h = w->host[i];
+        bytes += sizeof(*h) + h->cap_tags * sizeof(uint32_t);
+        bytes += h->detect != NULL ? detect_host_bytes(h->detect) : 0;
+    }
+    metrics_set(w->metrics, detect_hosts, w->n_hosts);
+    metrics_set(w->metrics, detect_bytes, bytes);
+}
+
+int watch_pass(struct watch *w, PGconn *conn, struct psc_error *err)
+{
+    struct pgparams none = {.n = 0};
+    w->err = err;
+    int rc = begin_pass(w, conn);
+    if (rc != PSC_OK || !w->locked) {
+        return rc;
+    }
+    PGresult *res = watch_query(w, "positions", &none);
+    if (res == NULL) {
+        return err->code;
+    }
+    for (int row = 0;
+         rc == PSC_OK && row < PQntuples(res) && !atomic_load(w->stop); row++) {
+        rc = look_at(w, pgresult_int64(res, row, 0),
+                     pgresult_int64(res, row, 1), pgresult_int64(res, row, 2));
+    }
+    PQclear(res);
+    tell_metrics(w);
+    return rc;
+}

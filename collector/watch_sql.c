@@ -1,0 +1,346 @@
+/* The statements of the watch, over the worker's blocking connection. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/watch_private.h"
+#include "collector/watch_words.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "proto/table.h"
+
+enum { BINARY = 1, FIRST_TAGS = 4096, TAG_ID_MAX = 1 << 26 };
+
+#define TAGS_FRESH_US (600 * PSC_US_PER_S)
+
+static const struct {
+    const char *name, *sql;
+} statements[] = {
+    {"positions", "SELECT host_id, n, interval_us "
+                  "FROM poolscope_api.host_positions()"},
+    {"tag_rows", "SELECT n, at, boot_id, keyframe, tag_ids, bytes, gone "
+                 "FROM poolscope_api.tag_rows($1, $2, $3, $4)"},
+    {"counter_rows", "SELECT n, counter_ids, counter_values "
+                     "FROM poolscope_api.counter_rows($1, $2, $3, $4)"},
+    {"tag_info", "SELECT tag_id, pool, tag, flags "
+                 "FROM poolscope_api.tag_info($1)"},
+    {"counter_id", "SELECT poolscope_api.counter_id($1, $2)"},
+    {"finding_write", "SELECT poolscope_api.finding_write($1, $2, $3, $4, $5, "
+                      "$6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"},
+    {"findings_open", "SELECT leak_id, evidence::text "
+                      "FROM poolscope_api.findings_open($1)"},
+    {"detect_lock", "SELECT pg_try_advisory_lock(hashtext('poolscope'), "
+                    "hashtext('detection'))"},
+};
+
+static int failed(struct watch *w, const PGresult *res)
+{
+    const char *text = PQresultErrorMessage(res);
+    size_t len = strcspn(text, "\n");
+    return psc_error_set(w->err,
+                         PQstatus(w->conn) == CONNECTION_OK ? PSC_DATABASE
+                                                            : PSC_CONNECTION,
+                         "%.*s", (int)(len < 200 ? len : 200), text);
+}
+
+int watch_prepare(struct watch *w)
+{
+    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
+        PGresult *res =
+            PQprepare(w->conn, statements[i].name, statements[i].sql, 0, NULL);
+        int rc =
+            PQresultStatus(res) == PGRES_COMMAND_OK ? PSC_OK : failed(w, res);
+        PQclear(res);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+    }
+    return PSC_OK;
+}
+
+PGresult *watch_query(struct watch *w, const char *name,
+                      const struct pgparams *p)
+{
+    const char *values[PGLINK_PARAMS_MAX];
+    int lengths[PGLINK_PARAMS_MAX];
+    int formats[PGLINK_PARAMS_MAX];
+    for (unsigned i = 0; i < p->n; i++) {
+        values[i] = p->param[i].data;
+        lengths[i] = p->param[i].len;
+        formats[i] = p->param[i].binary ? BINARY : 0;
+    }
+    PGresult *res = PQexecPrepared(w->conn, name, (int)p->n, values, lengths,
+                                   formats, BINARY);
+    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+        (void)failed(w, res);
+        PQclear(res);
+        return NULL;
+    }
+    return res;
+}
+
+/* ---- tags ---- */
+
+static int grow_tags(struct watch *w, uint32_t id)
+{
+    uint32_t cap = w->cap_tags > 0 ? w->cap_tags : FIRST_TAGS;
+    while (cap <= id) {
+        cap *= 2;
+    }
+    if (cap > w->cap_tags) {
+        struct watch_tag *tag = realloc(w->tag, cap * sizeof(*tag));
+        if (tag == NULL) {
+            return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+        }
+        memset(tag + w->cap_tags, 0, (cap - w->cap_tags) * sizeof(*tag));
+        w->tag = tag;
+        w->cap_tags = cap;
+    }
+    return PSC_OK;
+}
+
+/* Caches that anybody allocates from lead no finding. */
+static bool is_generic(const char *pool, const char *tag)
+{
+    return strcmp(pool, "slab") == 0 &&
+           (strncmp(tag, "kmalloc-", 8) == 0 ||
+            strncmp(tag, "dma-kmalloc-", 12) == 0 ||
+            strncmp(tag, "size-", 5) == 0);
+}
+
+/* Caches that the kernel shrinks although some versions do not say so. */
+static bool is_reclaimable(const char *pool, const char *tag)
+{
+    static const char *const known[] = {
+        "dentry",          "inode_cache",   "buffer_head",
+        "radix_tree_node", "xfs_inode",     "xfs_ili",
+        "xfs_buf",         "bio_integrity", "btrfs_extent_map",
+    };
+    size_t len = strlen(tag);
+    static const char suffix[] = "_inode_cache";
+    const size_t n = sizeof(suffix) - 1;
+    if (strcmp(pool, "slab") != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strcmp(tag, known[i]) == 0) {
+            return true;
+        }
+    }
+    return len > n && strcmp(tag + len - n, suffix) == 0 &&
+           strcmp(tag, "sock_inode_cache") != 0 &&
+           strcmp(tag, "mqueue_inode_cache") != 0;
+}
+
+static void learn_tag(struct watch *w, const PGresult *res, int row)
+{
+    uint32_t id = (uint32_t)pgresult_int32(res, row, 0);
+    const char *pool_text = pgresult_text(res, row, 1);
+    const char *tag = pgresult_text(res, row, 2);
+    enum pool pool;
+    if (id >= w->cap_tags || !pool_parse(pool_text, &pool)) {
+        return;
+    }
+    uint8_t flags = (uint8_t)pgresult_int32(res, row, 3);
+    if (is_reclaimable(pool_text, tag)) {
+        flags |= ENTRY_RECLAIMABLE;
+    }
+    w->tag[id] = (struct watch_tag){
+        .known = true,
+        .generic = is_generic(pool_text, tag),
+        .flags = flags,
+        .pool = (uint8_t)pool,
+    };
+}
+
+static int collect_unknown(struct watch *w, const PGresult *res, int col)
+{
+    pgarray_begin(&w->ids, PGARRAY_INT4);
+    for (int row = 0; row < PQntuples(res); row++) {
+        struct pgarray_reader ids;
+        pgarray_reader_init(&ids, res, row, col);
+        for (uint32_t i = 0; i < ids.n; i++) {
+            int32_t id;
+            if (!pgarray_next_int32(&ids, &id) || id <= 0 || id >= TAG_ID_MAX) {
+                continue;
+            }
+            int rc = grow_tags(w, (uint32_t)id);
+            if (rc != PSC_OK) {
+                return rc;
+            }
+            if (!w->tag[id].known) {
+                w->tag[id].known = true; /* asked for, once */
+                pgarray_int32(&w->ids, id);
+            }
+        }
+    }
+    bool some = w->ids.len > 20; /* more than the array's header */
+    pgarray_end(&w->ids);
+    if (psc_buf_error(&w->ids) != PSC_OK) {
+        return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+    }
+    return some ? PSC_OK : PSC_MISSING;
+}
+
+int watch_learn_tags(struct watch *w, const PGresult *res, int col)
+{
+    int64_t now_us = psc_clock_mono_us();
+    if (now_us - w->tags_read_us > TAGS_FRESH_US) {
+        w->tags_read_us = now_us; /* flags may have been added */
+        for (uint32_t i = 0; i < w->cap_tags; i++) {
+            w->tag[i].known = false;
+        }
+    }
+    int rc = collect_unknown(w, res, col);
+    if (rc != PSC_OK) {
+        return rc == PSC_MISSING ? PSC_OK : rc;
+    }
+    struct pgparams p = {.n = 0};
+    pgparam_array(&p, &w->ids);
+    PGresult *info = watch_query(w, "tag_info", &p);
+    if (info == NULL) {
+        w->tags_read_us = 0; /* ask for all of them again */
+        return w->err->code;
+    }
+    for (int row = 0; row < PQntuples(info); row++) {
+        learn_tag(w, info, row);
+    }
+    PQclear(info);
+    return PSC_OK;
+}
+
+/* ---- counters ---- */
+
+static int learn_counter(struct watch *w, const char *name, int32_t *id)
+{
+    struct pgparams p = {.n = 0};
+    if (*id != 0) {
+        return PSC_OK;
+    }
+    pgparam_text(&p, name);
+    pgparam_text(&p, "");
+    PGresult *res = watch_query(w, "counter_id", &p);
+    if (res == NULL) {
+        return w->err->code;
+    }
+    *id = pgresult_int32(res, 0, 0);
+    PQclear(res);
+    return PSC_OK;
+}
+
+int watch_learn_counters(struct watch *w)
+{
+    int rc =
+        learn_counter(w, "node_memory_MemAvailable_bytes", &w->available_id);
+    return rc == PSC_OK
+               ? learn_counter(w, "node_memory_MemTotal_bytes", &w->total_id)
+               : rc;
+}
+
+/* ---- findings ---- */
+
+/* "slab filp" for each of the finding's tags. */
+static int name_tags(struct watch *w, const struct detect_finding *f,
+                     struct watch_names *names)
+{
+    struct pgparams p = {.n = 0};
+    pgarray_begin(&w->ids, PGARRAY_INT4);
+    for (uint32_t i = 0; i < f->n_tags; i++) {
+        pgarray_int32(&w->ids, (int32_t)f->tags[i]);
+        (void)snprintf(names->tag[i], sizeof(names->tag[i]), "tag %u",
+                       f->tags[i]);
+    }
+    pgarray_end(&w->ids);
+    pgparam_array(&p, &w->ids);
+    PGresult *res = watch_query(w, "tag_info", &p);
+    if (res == NULL) {
+        return w->err->code;
+    }
+    for (int row = 0; row < PQntuples(res); row++) {
+        uint32_t id = (uint32_t)pgresult_int32(res, row, 0);
+        for (uint32_t i = 0; i < f->n_tags; i++) {
+            if (f->tags[i] == id) {
+                (void)snprintf(names->tag[i], sizeof(names->tag[i]), "%s %s",
+                               pgresult_text(res, row, 1),
+                               pgresult_text(res, row, 2));
+            }
+        }
+    }
+    PQclear(res);
+    return PSC_OK;
+}
+
+static const char *change_name(enum detect_change change)
+{
+    return change == DETECT_OPENED    ? "opened"
+           : change == DETECT_CHANGED ? "changed"
+                                      : "resolved";
+}
+
+static void put_finding(struct watch *w, const struct watch_host *h,
+                        const struct detect_finding *f, struct pgparams *p)
+{
+    pgparam_int64(p, h->host_id);
+    pgparam_text(p, change_name(f->change));
+    pgparam_array(p, &w->ids); /* as name_tags() has left them */
+    pgparam_time(p, f->onset_us);
+    pgparam_time(p, f->detected_us);
+    pgparam_time(p, f->updated_us);
+    pgparam_int64(p, f->bytes);
+    pgparam_double(p, f->bytes_per_day);
+    pgparam_int64(p, f->room_bytes);
+    pgparam_time_or_null(p, f->exhaustion_us);
+    pgparam_time_or_null(p, f->earliest_us);
+    pgparam_time_or_null(p, f->latest_us);
+    pgparam_double(p, f->confidence);
+    pgparam_text(p, (const char *)w->summary.data);
+    pgparam_text(p, (const char *)w->evidence.data);
+}
+
+int watch_write(struct watch *w, const struct watch_host *h,
+                const struct detect_finding *f)
+{
+    struct watch_names names;
+    struct pgparams p = {.n = 0};
+    int rc = name_tags(w, f, &names);
+    if (rc != PSC_OK) {
+        return rc;
+    }
+    psc_buf_reset(&w->summary);
+    psc_buf_reset(&w->evidence);
+    watch_summary(f, &names, &w->summary);
+    watch_evidence(f, &w->evidence);
+    if (psc_buf_error(&w->summary) != PSC_OK ||
+        psc_buf_error(&w->evidence) != PSC_OK) {
+        return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+    }
+    put_finding(w, h, f, &p);
+    PGresult *res = watch_query(w, "finding_write", &p);
+    if (res == NULL) {
+        return w->err->code;
+    }
+    PQclear(res);
+    metrics_add(w->metrics, findings, 1);
+    psc_log_info("host id %lld: leak %s: %s", (long long)h->host_id,
+                 change_name(f->change), (const char *)w->summary.data);
+    return PSC_OK;
+}
+
+int watch_restore(struct watch *w, struct watch_host *h)
+{
+    struct pgparams p = {.n = 0};
+    pgparam_int64(&p, h->host_id);
+    PGresult *res = watch_query(w, "findings_open", &p);
+    if (res == NULL) {
+        return w->err->code;
+    }
+    int rc = PSC_OK;
+    for (int row = 0; rc == PSC_OK && row < PQntuples(res); row++) {
+        struct detect_finding f;
+        if (watch_evidence_read(pgresult_text(res, row, 1), &f)) {
+            rc = detect_restore(h->detect, &f);
+        }
+    }
+    PQclear(res);
+    return rc;
+}

@@ -1,0 +1,286 @@
+/* The worker's thread: connect, then in turns housekeeping and detection.
+ *
+ * It is stopped by a flag, a condition for its sleep, and for its query by a
+ * cancel request (a Unix socket answers at once) and by shutting its socket,
+ * upon which libpq returns; the server ends what it was doing for us because
+ * of client_connection_check_interval. */
+#include "collector/worker.h"
+
+#include <fcntl.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "collector/watch.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+enum {
+    PASS_MS = 2000,
+    CONNECT_STEP_MS = 100,
+    CONNECT_MS = 10000,
+    RETRY_MS = 2000,
+};
+
+#define MAINTAIN_US (60 * PSC_US_PER_S)
+
+struct worker {
+    pthread_t thread;
+    char *conninfo; /* owned */
+    struct metrics *metrics;
+    atomic_bool stop;
+    pthread_mutex_t lock; /* of the fields below */
+    pthread_cond_t wake;
+    PGcancel *cancel;    /* of the thread's connection, or NULL */
+    int fd;              /* a duplicate of its socket, or -1 */
+    int64_t maintain_us; /* thread only: monotonic, when it is due */
+    struct watch *watch; /* thread only */
+};
+
+static void sleep_ms(struct worker *w, int64_t ms)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    (void)pthread_mutex_lock(&w->lock);
+    while (!atomic_load(&w->stop) &&
+           pthread_cond_timedwait(&w->wake, &w->lock, &until) == 0) {
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- connecting ---- */
+
+/* Drive PQconnectPoll() in short steps, so that a stop is noticed. */
+static bool finish_connecting(struct worker *w, PGconn *conn)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    for (int ms = 0; ms < CONNECT_MS && !atomic_load(&w->stop);
+         ms += CONNECT_STEP_MS) {
+        struct pollfd fd = {
+            .fd = PQsocket(conn),
+            .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
+        };
+        while (poll(&fd, 1, CONNECT_STEP_MS) > 0) {
+            status = PQconnectPoll(conn);
+            if (status == PGRES_POLLING_OK) {
+                return true;
+            }
+            if (status == PGRES_POLLING_FAILED || atomic_load(&w->stop)) {
+                return false;
+            }
+            fd.fd = PQsocket(conn);
+            fd.events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+        }
+    }
+    return false;
+}
+
+static bool run_sql(PGconn *conn, const char *sql)
+{
+    PGresult *res = PQexec(conn, sql);
+    ExecStatusType status = PQresultStatus(res);
+    PQclear(res);
+    return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+}
+
+static void on_notice(void *arg, const PGresult *res)
+{
+    (void)arg;
+    (void)res;
+}
+
+static PGconn *connect_once(struct worker *w)
+{
+    static const char *const keys[] = {
+        "application_name",
+        "connect_timeout",
+        "tcp_user_timeout",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "dbname",
+        NULL,
+    };
+    const char *values[] = {
+        "poolscope-worker", "10", "15000", "10", "5", "3", w->conninfo, NULL,
+    };
+    PGconn *conn = PQconnectStartParams(keys, values, 1);
+    if (conn != NULL && PQstatus(conn) != CONNECTION_BAD &&
+        finish_connecting(w, conn)) {
+        (void)PQsetNoticeReceiver(conn, on_notice, NULL);
+        if (run_sql(conn, "SET lock_timeout = '10s'") &&
+            run_sql(conn, "SET statement_timeout = '5min'") &&
+            run_sql(conn, "SET client_connection_check_interval = '2s'")) {
+            return conn;
+        }
+    }
+    psc_log_debug("worker: %s", PQerrorMessage(conn));
+    PQfinish(conn);
+    return NULL;
+}
+
+/* Let others end what @conn (NULL: none) is doing, without touching it. */
+static void publish(struct worker *w, PGconn *conn)
+{
+    const char *host = conn != NULL ? PQhost(conn) : NULL;
+    (void)pthread_mutex_lock(&w->lock);
+    if (w->cancel != NULL) {
+        PQfreeCancel(w->cancel);
+        w->cancel = NULL;
+    }
+    if (w->fd >= 0) {
+        (void)close(w->fd);
+        w->fd = -1;
+    }
+    if (conn != NULL) {
+        /* Over TCP a cancel request might block: the shutdown must do. */
+        w->cancel = host != NULL && host[0] == '/' ? PQgetCancel(conn) : NULL;
+        w->fd = fcntl(PQsocket(conn), F_DUPFD_CLOEXEC, 0);
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- the work ---- */
+
+/* Returns false when the connection is of no use any more. */
+static bool maintain(struct worker *w, PGconn *conn)
+{
+    PGresult *res = PQexec(conn, "SELECT (m ->> 'more')::bool FROM "
+                                 "poolscope_api.maintain('10 seconds') AS m");
+    bool good = PQresultStatus(res) == PGRES_TUPLES_OK;
+    bool more =
+        good && PQntuples(res) > 0 && strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+    if (!good && !atomic_load(&w->stop)) {
+        psc_log_warn("housekeeping: %.200s", PQresultErrorMessage(res));
+        metrics_add(w->metrics, worker_failures, 1);
+    }
+    PQclear(res);
+    w->maintain_us = psc_clock_mono_us() + (more ? 0 : MAINTAIN_US);
+    return PQstatus(conn) == CONNECTION_OK;
+}
+
+static bool detect(struct worker *w, PGconn *conn)
+{
+    struct psc_error err = {.msg = ""};
+    int rc = watch_pass(w->watch, conn, &err);
+    if (rc != PSC_OK && !atomic_load(&w->stop)) {
+        psc_log_warn("detection: %s", err.msg);
+        metrics_add(w->metrics, worker_failures, 1);
+    }
+    return rc != PSC_CONNECTION && PQstatus(conn) == CONNECTION_OK;
+}
+
+static void work(struct worker *w, PGconn *conn)
+{
+    bool good = true;
+    while (good && !atomic_load(&w->stop)) {
+        int64_t start_us = psc_clock_mono_us();
+        if (start_us >= w->maintain_us) {
+            good = maintain(w, conn);
+        }
+        if (good && !atomic_load(&w->stop)) {
+            good = detect(w, conn);
+        }
+        metrics_add(w->metrics, worker_runs, 1);
+        metrics_add(w->metrics, worker_us, psc_clock_mono_us() - start_us);
+        if (good) {
+            sleep_ms(w, PASS_MS);
+        }
+    }
+}
+
+static void *run(void *arg)
+{
+    struct worker *w = arg;
+    while (!atomic_load(&w->stop)) {
+        PGconn *conn = connect_once(w);
+        if (conn == NULL) {
+            sleep_ms(w, RETRY_MS);
+            continue;
+        }
+        publish(w, conn);
+        work(w, conn);
+        publish(w, NULL);
+        watch_forget_connection(w->watch);
+        PQfinish(conn);
+    }
+    return NULL;
+}
+
+/* ---- from the loop's thread ---- */
+
+static int init_locks(struct worker *w)
+{
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr) != 0) {
+        return PSC_NOMEM;
+    }
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    int rc = pthread_mutex_init(&w->lock, NULL);
+    rc = rc == 0 ? pthread_cond_init(&w->wake, &attr) : rc;
+    (void)pthread_condattr_destroy(&attr);
+    return rc == 0 ? PSC_OK : PSC_NOMEM;
+}
+
+int worker_start(struct worker **worker, const char *conninfo,
+                 struct metrics *metrics, struct psc_error *err)
+{
+    struct worker *w = calloc(1, sizeof(*w));
+    if (w == NULL) {
+        return psc_error_set(err, PSC_NOMEM, "out of memory");
+    }
+    w->metrics = metrics;
+    w->fd = -1;
+    w->conninfo = strdup(conninfo);
+    w->watch = watch_new(metrics, &w->stop);
+    if (w->conninfo == NULL || w->watch == NULL || init_locks(w) != PSC_OK ||
+        pthread_create(&w->thread, NULL, run, w) != 0) {
+        watch_free(w->watch);
+        free(w->conninfo);
+        free(w);
+        return psc_error_set(err, PSC_NOMEM, "cannot start the worker");
+    }
+    *worker = w;
+    return PSC_OK;
+}
+
+void worker_interrupt(struct worker *w)
+{
+    char text[256];
+    (void)pthread_mutex_lock(&w->lock);
+    atomic_store(&w->stop, true);
+    (void)pthread_cond_signal(&w->wake);
+    if (w->cancel != NULL) {
+        (void)PQcancel(w->cancel, text, sizeof(text));
+    }
+    if (w->fd >= 0) {
+        (void)shutdown(w->fd, SHUT_RDWR);
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+void worker_stop(struct worker *w)
+{
+    if (w == NULL) {
+        return;
+    }
+    worker_interrupt(w);
+    (void)pthread_join(w->thread, NULL);
+    (void)pthread_cond_destroy(&w->wake);
+    (void)pthread_mutex_destroy(&w->lock);
+    watch_free(w->watch);
+    free(w->conninfo);
+    free(w);
+}
