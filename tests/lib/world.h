@@ -98,10 +98,9 @@ struct world_tally {
     long long unordered; /* samples not later than the one before */
 };
 
-/* Wait until all that the log says was taken by now is stored, or is counted
- * as dropped and its last batch is stored; then check that nothing is stored
- * twice and that samples are in order. Prints the tally under @title. The
- * agent may go on meanwhile. */
+/* Wait until all that the log says was taken by now is stored, or the last of
+ * it at least; then check that nothing is stored twice and that samples are in
+ * order. Prints the tally under @title. The agent may go on meanwhile. */
 void world_settle(struct world *w, const struct world_agent *a, int timeout_s,
                   const char *title, struct world_tally *t);
 
