@@ -13,6 +13,7 @@
 #include "common/log.h"
 
 #define WRAP_COLUMNS 78
+#define MESSAGE_MAX  2048
 
 static const struct psc_option global_options[] = {
     DATABASE_OPTIONS("poolscope", struct cli_options, database),
@@ -90,25 +91,25 @@ int cli_fail(const struct psc_error *err)
 
 int cli_failf(const char *fmt, ...)
 {
-    va_list args;
+    char text[MESSAGE_MAX];
 
-    fputs("poolscope: ", stderr);
+    va_list args;
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    fputc('\n', stderr);
+    fprintf(stderr, "poolscope: %s\n", text);
     return CLI_FAILURE;
 }
 
 int cli_usagef(const struct command *command, const char *fmt, ...)
 {
-    va_list args;
+    char text[MESSAGE_MAX];
 
-    fputs("poolscope: ", stderr);
+    va_list args;
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    fprintf(stderr, "\nTry 'poolscope %s%s--help'.\n",
+    fprintf(stderr, "poolscope: %s\nTry 'poolscope %s%s--help'.\n", text,
             command ? command->name : "", command ? " " : "");
     return CLI_USAGE;
 }

@@ -73,7 +73,7 @@ static const struct psc_option leaktest_options[] = {
      "BYTES", "hold at most so much, without growing on [the ceiling]"},
     {"leaktest", "for", PSC_OPT_DURATION,
      offsetof(struct leaktest_conf, for_us), NULL, PSC_US_PER_S,
-     366 * 86400 * PSC_US_PER_S, "TIME",
+     366LL * 86400 * PSC_US_PER_S, "TIME",
      "end after this time: 90s, 6m, 2h [run until stopped]"},
     {"leaktest", "ceiling", PSC_OPT_INT,
      offsetof(struct leaktest_conf, ceiling_percent), "25", 1, 60, "PERCENT",
@@ -258,6 +258,16 @@ static int measure_batches(struct leaktest *t, struct reading r[LEAK_READINGS],
 {
     int64_t n = batch_size(t);
     int64_t objects = n;
+
+    if (n < BATCH_MIN) {
+        return psc_error_set(err, PSC_LIMIT,
+                             "%s allows %s objects only: too few to measure "
+                             "what one costs",
+                             t->limits.total_objects < t->limits.worker_objects
+                                 ? t->limits.total_why
+                                 : "the limit of a process",
+                             unit_count(n * (LEAK_ROUNDS + 1)).text);
+    }
     int rc = batch(t, objects, &r[0], err);
 
     for (int i = 1; rc == 0 && i < LEAK_READINGS; i++) {

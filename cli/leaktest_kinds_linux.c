@@ -460,7 +460,7 @@ static void key_drop(struct leak_holder *h)
 
 /* With the kernel's header of 48 bytes a message is 512 bytes. */
 #define MESSAGE_BYTES   464
-#define QUEUE_BYTES_OWN (256 * 1024 * 1024)
+#define QUEUE_BYTES_OWN (256L * 1024 * 1024)
 #define QUEUES_MAX      16384
 
 /* The key of the @i-th queue; @base carries the parent's process id. */
@@ -483,7 +483,7 @@ static int msgqueue_prepare(struct leak_limits *limits, struct psc_error *err)
     if (unshare(CLONE_NEWIPC) == 0) {
         FILE *f = fopen("/proc/sys/kernel/msgmnb", "we");
         if (f) {
-            fprintf(f, "%d\n", QUEUE_BYTES_OWN);
+            fprintf(f, "%ld\n", QUEUE_BYTES_OWN);
             fclose(f);
         }
     }

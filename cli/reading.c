@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAMES_MAX_BYTES (8u * 1024 * 1024)
+#define NAMES_MAX_BYTES ((size_t)8 * 1024 * 1024)
 
 void reading_init(struct reading *r)
 {

@@ -7,7 +7,7 @@
 #include "agent/slabinfo_linux.h"
 #include "common/file.h"
 
-#define SLABINFO_MAX_BYTES (4u * 1024 * 1024)
+#define SLABINFO_MAX_BYTES ((size_t)4 * 1024 * 1024)
 
 static struct reading_tag *find(struct reading *r, struct text name)
 {
@@ -42,9 +42,9 @@ int slots_fill(struct reading *r)
 
     psc_buf_init(&file, SLABINFO_MAX_BYTES);
     int rc = psc_file_read("/proc/slabinfo", &file, NULL);
-    const char *at = (const char *)file.data;
-    const char *end = at + file.len;
-    while (rc == 0 && at < end) {
+    const char *at = rc == 0 ? (const char *)file.data : "";
+    const char *end = rc == 0 ? at + file.len : at;
+    while (at < end) {
         const char *eol = memchr(at, '\n', (size_t)(end - at));
         eol = eol ? eol : end;
         struct text line = {at, eol};

@@ -13,7 +13,7 @@
 #include "common/file.h"
 #include "common/pki.h"
 
-#define CA_FILE_MAX_BYTES (256u * 1024)
+#define CA_FILE_MAX_BYTES ((size_t)256 * 1024)
 
 struct token_conf {
     int64_t uses;
@@ -28,7 +28,7 @@ static const struct psc_option token_options[] = {
     {"token", "uses", PSC_OPT_INT, offsetof(struct token_conf, uses), "1", 1,
      1000000, "N", "create: how many hosts may enrol with it"},
     {"token", "for", PSC_OPT_DURATION, offsetof(struct token_conf, for_us),
-     "24h", 60 * PSC_US_PER_S, 3650 * 86400 * PSC_US_PER_S, "TIME",
+     "24h", 60 * PSC_US_PER_S, 3650LL * 86400 * PSC_US_PER_S, "TIME",
      "create: how long it is good"},
     {"token", "note", PSC_OPT_STRING, offsetof(struct token_conf, note), "", 0,
      0, "TEXT", "create: what it is for, for the list"},
@@ -47,7 +47,7 @@ static int from_hex(const char *hex, uint8_t out[PSC_SHA256_BYTES])
 {
     size_t len = 0;
 
-    return strlen(hex) == PSC_SHA256_BYTES * 2 &&
+    return strlen(hex) == (size_t)PSC_SHA256_BYTES * 2 &&
                    OPENSSL_hexstr2buf_ex(out, PSC_SHA256_BYTES, &len, hex,
                                          '\0') == 1 &&
                    len == PSC_SHA256_BYTES

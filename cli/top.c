@@ -39,7 +39,7 @@ static const struct psc_option top_options[] = {
     {"top", "limit", PSC_OPT_INT, offsetof(struct top_conf, limit), NULL, 1,
      1000000, "N", "rows of a table [30]"},
     {"top", "over", PSC_OPT_DURATION, offsetof(struct top_conf, over_us), "1h",
-     60 * PSC_US_PER_S, 90 * 86400 * PSC_US_PER_S, "TIME",
+     60 * PSC_US_PER_S, 90LL * 86400 * PSC_US_PER_S, "TIME",
      "the time that growth is measured over"},
     {"top", "live", PSC_OPT_BOOL, offsetof(struct top_conf, live), NULL, 0, 0,
      NULL, "this machine, without the database"},

@@ -132,12 +132,18 @@ struct unit_text unit_clock(int64_t us)
     return out;
 }
 
+/* Two digits at @p as a number, -1 if they are none. */
+static int two_digits(const char *p)
+{
+    bool digits = p[0] >= '0' && p[0] <= '9' && p[1] >= '0' && p[1] <= '9';
+
+    return digits ? (p[0] - '0') * 10 + p[1] - '0' : -1;
+}
+
 /* Read "Z", "+02", "+0200" or "+02:00" at @p up to the end of the text. */
 static bool parse_zone(const char *p, int *offset_s)
 {
-    int hours = 0;
     int minutes = 0;
-    int end = 0;
 
     if (strcmp(p, "Z") == 0 || strcmp(p, "z") == 0) {
         *offset_s = 0;
@@ -146,16 +152,19 @@ static bool parse_zone(const char *p, int *offset_s)
     if (*p != '+' && *p != '-') {
         return false;
     }
-    if (sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &end) != 2 &&
-        sscanf(p + 1, "%2d%2d%n", &hours, &minutes, &end) != 2 &&
-        sscanf(p + 1, "%2d%n", &hours, &end) != 1) {
+    int sign = *p == '-' ? -1 : 1;
+    int hours = two_digits(p + 1);
+    if (hours >= 0 && p[3] != '\0') {
+        const char *rest = p[3] == ':' ? p + 4 : p + 3;
+        minutes = two_digits(rest);
+        if (minutes >= 0 && rest[2] != '\0') {
+            return false;
+        }
+    }
+    if (hours < 0 || hours > 14 || minutes < 0 || minutes > 59) {
         return false;
     }
-    if (end == 0 || p[1 + end] != '\0' || hours < 0 || hours > 14 ||
-        minutes < 0 || minutes > 59) {
-        return false;
-    }
-    *offset_s = (hours * 60 + minutes) * 60 * (*p == '-' ? -1 : 1);
+    *offset_s = (hours * 60 + minutes) * 60 * sign;
     return true;
 }
 

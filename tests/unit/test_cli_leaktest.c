@@ -13,7 +13,7 @@
 #include "cli/leaktest_plan.h"
 #include "common/clock.h"
 
-#define OBJECTS 1000
+#define OBJECTS 1000LL
 
 /* Readings of a machine on which @tag holds bytes[i] at the i-th. */
 static void put(struct reading r[LEAK_READINGS], enum pool pool,
