@@ -169,10 +169,10 @@ static void reload(struct agent *a)
     memset(&fresh, 0, sizeof(fresh));
     int rc = psc_config_defaults(agent_options, &fresh, &err);
     if (rc == PSC_OK) {
-        rc = options_read(a->argc, a->argv, &fresh, &line, &err);
+        rc = agent_options_read(a->argc, a->argv, &fresh, &line, &err);
     }
     if (rc == PSC_OK) {
-        rc = options_check(&fresh, true, &err);
+        rc = agent_options_check(&fresh, true, &err);
     }
     if (rc == PSC_OK && (!same_text(fresh.state_dir, a->options->state_dir) ||
                          !same_text(fresh.root, a->options->root))) {
@@ -412,8 +412,8 @@ int agent_enrol(const struct options *options, const char *token,
     }
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     unsigned count;
-    rc = options_endpoints(options->collector, list, OPTIONS_MAX_COLLECTORS,
-                           &count, err);
+    rc = agent_options_endpoints(options->collector, list,
+                                 OPTIONS_MAX_COLLECTORS, &count, err);
     for (unsigned i = 0; i < count; i++) {
         rc = enrol_at(options, &identity, &list[i], token, &facts, err);
         if (rc == PSC_OK || rc == PSC_REFUSED) {

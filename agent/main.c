@@ -97,11 +97,11 @@ int main(int argc, char **argv)
     psc_log_init("poolscope-agent", PSC_LOG_INFO);
     int rc = psc_config_defaults(agent_options, &options, &err);
     if (rc == PSC_OK) {
-        rc = options_read(argc, argv, &options, &line, &err);
+        rc = agent_options_read(argc, argv, &options, &line, &err);
     }
     if (rc == PSC_OK && line.command != COMMAND_HELP &&
         line.command != COMMAND_VERSION) {
-        rc = options_check(&options, line.command != COMMAND_ONCE, &err);
+        rc = agent_options_check(&options, line.command != COMMAND_ONCE, &err);
     }
     int status = EXIT_USAGE;
     if (rc == PSC_OK) {

@@ -126,8 +126,9 @@ static bool parse_endpoint(struct psc_bytes item, struct endpoint *out)
     return true;
 }
 
-int options_endpoints(const char *text, struct endpoint *out, unsigned cap,
-                      unsigned *count, struct psc_error *err)
+int agent_options_endpoints(const char *text, struct endpoint *out,
+                            unsigned cap, unsigned *count,
+                            struct psc_error *err)
 {
     *count = 0;
     const char *at = text == NULL ? "" : text;
@@ -147,7 +148,8 @@ int options_endpoints(const char *text, struct endpoint *out, unsigned cap,
     return PSC_OK;
 }
 
-int options_labels(const char *text, struct psc_buf *out, struct psc_error *err)
+int agent_options_labels(const char *text, struct psc_buf *out,
+                         struct psc_error *err)
 {
     const char *at = text == NULL ? "" : text;
     unsigned n = 0;
@@ -178,8 +180,8 @@ static bool is_blank(uint8_t c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-int options_token(const struct options *o, struct psc_buf *out,
-                  struct psc_error *err)
+int agent_options_token(const struct options *o, struct psc_buf *out,
+                        struct psc_error *err)
 {
     if (o->token != NULL && o->token[0] != '\0') {
         psc_buf_append(out, o->token, strlen(o->token));
@@ -200,7 +202,7 @@ static int check_token(const struct options *o, struct psc_error *err)
 {
     struct psc_buf text;
     psc_buf_init(&text, 4096);
-    int rc = options_token(o, &text, err);
+    int rc = agent_options_token(o, &text, err);
     if (rc == PSC_MISSING) {
         rc = PSC_OK; /* it may be gone once the host is enrolled */
     } else if (rc == PSC_OK && text.len > 0) {
@@ -217,13 +219,13 @@ static int check_token(const struct options *o, struct psc_error *err)
     return rc;
 }
 
-int options_check(const struct options *o, bool need_collector,
-                  struct psc_error *err)
+int agent_options_check(const struct options *o, bool need_collector,
+                        struct psc_error *err)
 {
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     unsigned count;
-    int rc = options_endpoints(o->collector, list, OPTIONS_MAX_COLLECTORS,
-                               &count, err);
+    int rc = agent_options_endpoints(o->collector, list, OPTIONS_MAX_COLLECTORS,
+                                     &count, err);
     if (rc != PSC_OK) {
         return rc;
     }
@@ -244,7 +246,7 @@ int options_check(const struct options *o, bool need_collector,
     }
     struct psc_buf labels;
     psc_buf_init(&labels, 64 << 10);
-    rc = options_labels(o->labels, &labels, err);
+    rc = agent_options_labels(o->labels, &labels, err);
     psc_buf_fini(&labels);
     return rc == PSC_OK ? check_token(o, err) : rc;
 }
@@ -319,8 +321,8 @@ static int take_words(int argc, char **argv, struct options *conf,
     return PSC_OK;
 }
 
-int options_read(int argc, char **argv, struct options *conf,
-                 struct command_line *line, struct psc_error *err)
+int agent_options_read(int argc, char **argv, struct options *conf,
+                       struct command_line *line, struct psc_error *err)
 {
     /* The file first, then the words once more, as they win over it. */
     int rc = take_words(argc, argv, conf, line, err);

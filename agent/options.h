@@ -45,24 +45,27 @@ struct endpoint {
 
 /* Split "host:port, [address]:port, host" into @out of @cap. Returns
  * PSC_CONFIG and says what is wrong. */
-PSC_MUST_CHECK int options_endpoints(const char *text, struct endpoint *out,
-                                     unsigned cap, unsigned *count,
-                                     struct psc_error *err);
+PSC_MUST_CHECK int agent_options_endpoints(const char *text,
+                                           struct endpoint *out, unsigned cap,
+                                           unsigned *count,
+                                           struct psc_error *err);
 
 /* Append "name=value, …" to @out as the length-prefixed strings that the hello
  * carries. */
-PSC_MUST_CHECK int options_labels(const char *text, struct psc_buf *out,
-                                  struct psc_error *err);
+PSC_MUST_CHECK int agent_options_labels(const char *text, struct psc_buf *out,
+                                        struct psc_error *err);
 
 /* Check what the table alone cannot. @need_collector: a running agent must
  * have one. */
-PSC_MUST_CHECK int options_check(const struct options *o, bool need_collector,
-                                 struct psc_error *err);
+PSC_MUST_CHECK int agent_options_check(const struct options *o,
+                                       bool need_collector,
+                                       struct psc_error *err);
 
 /* The enrolment token, from the option or its file, appended to @out with
  * blanks around it removed; empty if none is configured. */
-PSC_MUST_CHECK int options_token(const struct options *o, struct psc_buf *out,
-                                 struct psc_error *err);
+PSC_MUST_CHECK int agent_options_token(const struct options *o,
+                                       struct psc_buf *out,
+                                       struct psc_error *err);
 
 /* What the command line asks for. */
 enum command {
@@ -84,8 +87,9 @@ struct command_line {
 /* Read the configuration file that @argv names, then the options of @argv
  * over it, into @conf (which holds the defaults). Returns PSC_CONFIG for bad
  * usage. The same call re-reads all of it. */
-PSC_MUST_CHECK int options_read(int argc, char **argv, struct options *conf,
-                                struct command_line *line,
-                                struct psc_error *err);
+PSC_MUST_CHECK int agent_options_read(int argc, char **argv,
+                                      struct options *conf,
+                                      struct command_line *line,
+                                      struct psc_error *err);
 
 #endif

@@ -200,7 +200,7 @@ static void enrol_now(struct uplink *u)
     struct psc_error err = {.msg = ""};
     struct psc_buf token;
     psc_buf_init(&token, 4096);
-    int rc = options_token(u->s.options, &token, &err);
+    int rc = agent_options_token(u->s.options, &token, &err);
     if (rc == PSC_OK && token.len == 0) {
         rc = psc_error_set(&err, PSC_CONFIG,
                            "this host is not enrolled and has no token; "
@@ -345,8 +345,9 @@ int uplink_init(struct uplink *u, const struct uplink_settings *settings,
     wire_decoder_init(&u->decoder);
     psc_buf_init(&u->frame, PSC_FRAME_MAX_BYTES);
     spool_reader_init(&u->reader);
-    int rc = options_endpoints(u->s.options->collector, u->endpoints,
-                               OPTIONS_MAX_COLLECTORS, &u->n_endpoints, err);
+    int rc =
+        agent_options_endpoints(u->s.options->collector, u->endpoints,
+                                OPTIONS_MAX_COLLECTORS, &u->n_endpoints, err);
     if (rc != PSC_OK) {
         return rc;
     }
@@ -375,8 +376,8 @@ int uplink_reload(struct uplink *u, struct psc_error *err)
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     memset(list, 0, sizeof(list)); /* compared as a whole below */
     unsigned count;
-    int rc = options_endpoints(u->s.options->collector, list,
-                               OPTIONS_MAX_COLLECTORS, &count, err);
+    int rc = agent_options_endpoints(u->s.options->collector, list,
+                                     OPTIONS_MAX_COLLECTORS, &count, err);
     if (rc != PSC_OK) {
         return rc;
     }

@@ -63,7 +63,7 @@ static void send_hello(struct uplink *u)
     struct psc_buf labels;
     psc_buf_init(&labels, 64 << 10);
     struct psc_error err;
-    if (options_labels(o->labels, &labels, &err) != PSC_OK) {
+    if (agent_options_labels(o->labels, &labels, &err) != PSC_OK) {
         psc_buf_reset(&labels); /* checked at the start; cannot happen */
     }
     struct wire_message m = {.type = WIRE_HELLO};

@@ -19,10 +19,10 @@ static void endpoints_are_parsed(void **state)
     struct endpoint list[4];
     unsigned n;
     struct psc_error err;
-    assert_int_equal(
-        options_endpoints(" a.example , b.example:99,[2001:db8::1]:1,[::1]",
-                          list, 4, &n, &err),
-        PSC_OK);
+    assert_int_equal(agent_options_endpoints(
+                         " a.example , b.example:99,[2001:db8::1]:1,[::1]",
+                         list, 4, &n, &err),
+                     PSC_OK);
     assert_int_equal(n, 4);
     assert_string_equal(list[0].host, "a.example");
     assert_string_equal(list[0].port, "7443");
@@ -31,7 +31,7 @@ static void endpoints_are_parsed(void **state)
     assert_string_equal(list[2].host, "2001:db8::1");
     assert_string_equal(list[2].port, "1");
     assert_string_equal(list[3].host, "::1");
-    assert_int_equal(options_endpoints(NULL, list, 4, &n, &err), PSC_OK);
+    assert_int_equal(agent_options_endpoints(NULL, list, 4, &n, &err), PSC_OK);
     assert_int_equal(n, 0);
 }
 
@@ -47,13 +47,13 @@ static void bad_endpoints_are_refused(void **state)
     unsigned n;
     struct psc_error err;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_int_equal(options_endpoints(bad[i], list, 4, &n, &err),
+        assert_int_equal(agent_options_endpoints(bad[i], list, 4, &n, &err),
                          PSC_CONFIG);
     }
     char long_host[400];
     memset(long_host, 'a', sizeof(long_host));
     long_host[sizeof(long_host) - 1] = '\0';
-    assert_int_equal(options_endpoints(long_host, list, 4, &n, &err),
+    assert_int_equal(agent_options_endpoints(long_host, list, 4, &n, &err),
                      PSC_CONFIG);
 }
 
@@ -63,8 +63,9 @@ static void labels_become_pairs(void **state)
     struct psc_buf out;
     struct psc_error err;
     psc_buf_init(&out, 1024);
-    assert_int_equal(options_labels("rack=r7, owner=team a,empty=", &out, &err),
-                     PSC_OK);
+    assert_int_equal(
+        agent_options_labels("rack=r7, owner=team a,empty=", &out, &err),
+        PSC_OK);
     struct psc_reader r;
     psc_reader_init(&r, psc_buf_bytes(&out));
     static const char *const expected[] = {"rack",   "r7",    "owner",
@@ -76,8 +77,8 @@ static void labels_become_pairs(void **state)
     }
     assert_int_equal(psc_reader_left(&r), 0);
     psc_buf_reset(&out);
-    assert_int_equal(options_labels("rack", &out, &err), PSC_CONFIG);
-    assert_int_equal(options_labels("=x", &out, &err), PSC_CONFIG);
+    assert_int_equal(agent_options_labels("rack", &out, &err), PSC_CONFIG);
+    assert_int_equal(agent_options_labels("=x", &out, &err), PSC_CONFIG);
     psc_buf_fini(&out);
 }
 
@@ -86,7 +87,7 @@ static int read_line(struct options *o, struct command_line *line,
 {
     memset(o, 0, sizeof(*o));
     assert_int_equal(psc_config_defaults(agent_options, o, err), PSC_OK);
-    return options_read(argc, argv, o, line, err);
+    return agent_options_read(argc, argv, o, line, err);
 }
 
 static void command_line_wins_over_file(void **state)
@@ -110,7 +111,7 @@ static void command_line_wins_over_file(void **state)
     assert_string_equal(o.role, "database");
     assert_string_equal(o.collector, "a:1, b:2");
     assert_false(o.jitter);
-    assert_int_equal(options_check(&o, true, &err), PSC_OK);
+    assert_int_equal(agent_options_check(&o, true, &err), PSC_OK);
     psc_config_fini(agent_options, &o);
 }
 
@@ -156,7 +157,7 @@ static void check_tells_what_is_wrong(void **state)
                         i == 0 ? "--role=x" : "--collector=localhost",
                         (char *)(uintptr_t)cases[i].argument};
         assert_int_equal(read_line(&o, &line, &err, 3, argv), PSC_OK);
-        assert_int_not_equal(options_check(&o, true, &err), PSC_OK);
+        assert_int_not_equal(agent_options_check(&o, true, &err), PSC_OK);
         assert_non_null(strstr(err.msg, cases[i].message));
         psc_config_fini(agent_options, &o);
     }
@@ -179,15 +180,15 @@ static void token_comes_from_option_or_file(void **state)
     struct psc_error err;
     struct psc_buf out;
     psc_buf_init(&out, 4096);
-    assert_int_equal(options_token(&o, &out, &err), PSC_OK);
+    assert_int_equal(agent_options_token(&o, &out, &err), PSC_OK);
     assert_int_equal(out.len, 0);
     o.token_file = (char *)(uintptr_t)path;
-    assert_int_equal(options_token(&o, &out, &err), PSC_OK);
+    assert_int_equal(agent_options_token(&o, &out, &err), PSC_OK);
     assert_int_equal(out.len, strlen(text));
     assert_memory_equal(out.data, text, out.len);
     psc_buf_reset(&out);
     o.token = "direct";
-    assert_int_equal(options_token(&o, &out, &err), PSC_OK);
+    assert_int_equal(agent_options_token(&o, &out, &err), PSC_OK);
     assert_int_equal(out.len, 6);
     psc_buf_fini(&out);
 }
