@@ -29,11 +29,9 @@ static struct world world;
 static struct world_agent *live, *recorded;
 
 static const char *const live_words[] = {
-    "--interval", "500ms",    "--counter-interval",
-    "500ms",      "--jitter", "no",
-    "--role",     "test",     "--region",
-    "here",       "--labels", "rack=7,os=mine",
-    NULL};
+    "--interval",     "500ms", "--counter-interval", "500ms", "--jitter=no",
+    "--role",         "test",  "--region",           "here",  "--labels",
+    "rack=7,os=mine", NULL};
 static const char *const recorded_words[] = {
     "--root", tree, "--interval", "500ms", "--counter-interval", "500ms", NULL};
 
@@ -309,8 +307,8 @@ static void the_next_collector_is_tried(void **state)
     (void)state;
     struct world other = world; /* a second collector on the same database */
     other.collector = 0;
-    other.port = world.port + 1;
-    other.metrics_port = world.metrics_port + 1;
+    other.port = world_free_port();
+    other.metrics_port = world_free_port();
     other.dir = temp_dir();
     other.collector_log = temp_path(other.dir, "collector.log");
     world_collector_start(&other);

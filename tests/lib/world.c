@@ -29,6 +29,7 @@ enum {
     PORT_COUNT = 12000,
     START_S = 60,
     STOP_S = 5,
+    POLL_MS = 20,
     TEXT_BYTES = 256,
 };
 
@@ -66,7 +67,7 @@ static bool port_is_free(int port)
     return is_free;
 }
 
-static int free_port(void)
+int world_free_port(void)
 {
     static unsigned next;
     if (next == 0) {
@@ -158,8 +159,17 @@ void world_collector_start(struct world *w)
     add(&words, port_file);
     add_all(&words, w->words);
     w->collector = spawn(w->collector_log, words.v);
+    int64_t end_us = psc_clock_mono_us() + START_S * PSC_US_PER_S;
+    struct stat st = {.st_size = 0};
+    while (stat(port_file, &st) != 0 || st.st_size == 0) {
+        if (!spawn_running(w->collector) || psc_clock_mono_us() > end_us) {
+            world_show_log(w->collector_log);
+            fail_msg("the collector does not come up");
+        }
+        spawn_sleep_ms(POLL_MS);
+    }
     char line[TEXT_BYTES];
-    spawn_read_line(port_file, line, sizeof(line), START_S);
+    spawn_read_line(port_file, line, sizeof(line), 1);
     assert_int_equal(atoi(line), w->port);
 }
 
@@ -205,8 +215,8 @@ void world_start(struct world *w, bool sync, const char *const *words,
     w->collector_log = temp_path(w->dir, "collector.log");
     w->words = words;
     w->before = before;
-    w->port = free_port();
-    w->metrics_port = free_port();
+    w->port = world_free_port();
+    w->metrics_port = world_free_port();
     world_collector_start(w);
     w->token = world_token(w, "1000");
 }

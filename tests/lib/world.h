@@ -70,6 +70,9 @@ void world_collector_stop(struct world *w, int signal);
 int world_poolscope(struct world *w, const char *const *arguments, char *out,
                     size_t cap);
 
+/* A port of 127.0.0.1 that nobody uses now. */
+int world_free_port(void);
+
 /* A token good for @uses hosts; its text lives until the program's end. */
 const char *world_token(struct world *w, const char *uses);
 
@@ -87,6 +90,9 @@ long long world_metric(struct world *w, const char *name);
 unsigned world_log_count(const char *log, const char *text);
 void world_log_await(const char *log, const char *text, unsigned n,
                      int timeout_s);
+
+/* Print the last lines of a log, for whom a test has failed. */
+void world_show_log(const char *log);
 
 /* What became of the batches that an agent logged as taken. */
 struct world_tally {

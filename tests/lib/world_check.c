@@ -20,7 +20,48 @@
 #include "tests/lib/spawn.h"
 #include "tests/lib/temp.h"
 
-enum { POLL_MS = 100, TRIES = 300, METRICS_BYTES = 256 * 1024 };
+enum {
+    POLL_MS = 100,
+    TRIES = 300,
+    METRICS_BYTES = 256 * 1024,
+    SHOWN_LINES = 12
+};
+
+static char *read_file(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    char *text = NULL;
+    size_t len = 0;
+    if (f == NULL) {
+        return strdup("");
+    }
+    if (getdelim(&text, &len, '\0', f) < 0) {
+        free(text);
+        text = strdup("");
+    }
+    (void)fclose(f);
+    assert_non_null(text);
+    return text;
+}
+
+void world_show_log(const char *log)
+{
+    char *text = read_file(log);
+    const char *at = text + strlen(text);
+    for (int lines = 0; at > text && lines <= SHOWN_LINES; at--) {
+        lines += at[-1] == '\n';
+    }
+    print_error("--- the end of %s:\n%s---\n", log, at);
+    free(text);
+}
+
+static void show_logs(const struct world *w)
+{
+    world_show_log(w->collector_log);
+    for (unsigned i = 0; i < w->n_agents; i++) {
+        world_show_log(w->agents[i].log);
+    }
+}
 
 /* --- the database --- */
 
@@ -84,6 +125,7 @@ void world_await(struct world *w, int timeout_s, const char *sql)
             return;
         }
         if (psc_clock_mono_us() > end_us) {
+            show_logs(w);
             fail_msg("not true within %d s: %s", timeout_s, sql);
         }
         spawn_sleep_ms(POLL_MS);
@@ -91,23 +133,6 @@ void world_await(struct world *w, int timeout_s, const char *sql)
 }
 
 /* --- logs --- */
-
-static char *read_file(const char *path)
-{
-    FILE *f = fopen(path, "r");
-    char *text = NULL;
-    size_t len = 0;
-    if (f == NULL) {
-        return strdup("");
-    }
-    if (getdelim(&text, &len, '\0', f) < 0) {
-        free(text);
-        text = strdup("");
-    }
-    (void)fclose(f);
-    assert_non_null(text);
-    return text;
-}
 
 unsigned world_log_count(const char *log, const char *text)
 {
@@ -126,6 +151,7 @@ void world_log_await(const char *log, const char *text, unsigned n,
     int64_t end_us = psc_clock_mono_us() + timeout_s * PSC_US_PER_S;
     while (world_log_count(log, text) < n) {
         if (psc_clock_mono_us() > end_us) {
+            world_show_log(log);
             fail_msg("%s: not %u lines with \"%s\" within %d s", log, n, text,
                      timeout_s);
         }
@@ -187,7 +213,7 @@ long world_memory_kib(pid_t pid, const char *field)
 /* --- what became of the batches --- */
 
 static const char sql_prepare[] =
-    "DROP TABLE IF EXISTS pg_temp.taken;"
+    "SET client_min_messages = warning; DROP TABLE IF EXISTS taken;"
     "CREATE TEMP TABLE taken (i int, stream uuid, seq bigint)";
 
 /* All stored batches of host %s, each part; tables that hold one sample have
@@ -276,6 +302,9 @@ void world_settle(struct world *w, const struct world_agent *a, int timeout_s,
                   "%lld counted as dropped, %lld twice, %lld out of order\n",
                   title, a->name, t->taken, t->stored, t->missing, t->dropped,
                   t->twice, t->unordered);
+    if (t->missing > t->dropped) {
+        show_logs(w);
+    }
     assert_true(t->taken > 0);
     assert_int_equal(t->twice, 0);
     assert_int_equal(t->unordered, 0);
