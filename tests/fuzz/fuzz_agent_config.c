@@ -28,17 +28,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         /* Never read a file that the input names. */
         free(o.token_file);
         o.token_file = NULL;
-        n_good += options_check(&o, true, &err) == PSC_OK;
+        n_good += agent_options_check(&o, true, &err) == PSC_OK;
     }
     psc_config_fini(agent_options, &o);
 
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     unsigned count;
-    n_good += options_endpoints(text, list, OPTIONS_MAX_COLLECTORS, &count,
-                                &err) == PSC_OK;
+    n_good += agent_options_endpoints(text, list, OPTIONS_MAX_COLLECTORS,
+                                      &count, &err) == PSC_OK;
     struct psc_buf labels;
     psc_buf_init(&labels, 4096);
-    n_good += options_labels(text, &labels, &err) == PSC_OK;
+    n_good += agent_options_labels(text, &labels, &err) == PSC_OK;
     psc_buf_fini(&labels);
     free(text);
     return 0;
