@@ -112,8 +112,10 @@ static int on_area(void *ctx, struct text line)
     char text[SAMPLE_TAG_MAX_BYTES];
     struct text_out tag = {text, 0, sizeof(text)};
     vmallocinfo_tag(&area, &tag);
+    /* Areas already freed, whose addresses the kernel gives back in bulk. */
+    bool freed = text_equal(&area.caller, "unpurged vm_area");
     struct tag_values v = {
-        .flags = TAG_OUTSTANDING | TAG_BYTES,
+        .flags = TAG_OUTSTANDING | TAG_BYTES | (freed ? ENTRY_RECLAIMABLE : 0),
         .outstanding = 1,
         .bytes = text_clamp(area.bytes),
     };

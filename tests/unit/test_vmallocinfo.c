@@ -75,6 +75,9 @@ static void vmallocinfo_sums_by_caller(void **state)
     assert_int_equal(v[COL_BYTES], 2 * 256 * 4096);
     assert_int_equal(v[COL_OUTSTANDING], 2);
     assert_int_equal(flags, TAG_OUTSTANDING | TAG_BYTES);
+    assert_non_null(
+        source_run_tag(&r, POOL_VMALLOC, "unpurged vm_area", &flags));
+    assert_int_equal(flags, TAG_OUTSTANDING | TAG_BYTES | ENTRY_RECLAIMABLE);
     source_run_end(&r);
 }
 
