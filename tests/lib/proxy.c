@@ -3,6 +3,7 @@
 #include "tests/lib/proxy.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -21,7 +22,8 @@
 enum { LINKS_MAX = 64, CHUNK_BYTES = 16384, TICK_MS = 10 };
 
 struct link {
-    int fds[2]; /* client, server; -1 when free */
+    int fds[2];    /* client, server; -1 when free */
+    bool ended[2]; /* that side will send no more */
 };
 
 struct proxy {
@@ -38,9 +40,9 @@ struct proxy {
     struct link links[LINKS_MAX];
 };
 
-static void close_link(struct link *l)
+/* A reset, not an orderly end. */
+static void reset_link(struct link *l)
 {
-    /* A reset, not an orderly end. */
     struct linger now = {1, 0};
     for (int side = 0; side < 2; side++) {
         if (l->fds[side] >= 0) {
@@ -49,6 +51,17 @@ static void close_link(struct link *l)
             (void)close(l->fds[side]);
         }
         l->fds[side] = -1;
+    }
+}
+
+/* One side has ended: so does the way to the other one, in order. */
+static void end_side(struct link *l, int side)
+{
+    l->ended[side] = true;
+    (void)shutdown(l->fds[1 - side], SHUT_WR);
+    for (int i = 0; i < 2 && l->ended[1 - side]; i++) {
+        (void)close(l->fds[i]);
+        l->fds[i] = -1;
     }
 }
 
@@ -80,8 +93,7 @@ static void accept_link(struct proxy *p)
         }
         return;
     }
-    l->fds[0] = client;
-    l->fds[1] = server;
+    *l = (struct link){.fds = {client, server}};
     atomic_fetch_add(&p->accepted, 1);
 }
 
@@ -104,11 +116,16 @@ static void forward(struct proxy *p, struct link *l, int side, size_t budget)
     char chunk[CHUNK_BYTES];
     size_t want = budget < sizeof(chunk) ? budget : sizeof(chunk);
     ssize_t n = recv(l->fds[side], chunk, want, MSG_DONTWAIT);
-    if (n < 0) {
+    if (n == 0) {
+        end_side(l, side);
         return;
     }
-    if (n == 0 || !send_all(l->fds[1 - side], chunk, n)) {
-        close_link(l);
+    if (n < 0 ? errno != EAGAIN && errno != EINTR
+              : !send_all(l->fds[1 - side], chunk, n)) {
+        reset_link(l);
+        return;
+    }
+    if (n < 0) {
         return;
     }
     atomic_fetch_add(&p->bytes, (unsigned long long)n);
@@ -124,6 +141,9 @@ static void serve(struct proxy *p)
     bool swallow = atomic_load(&p->swallow);
     for (int i = 0; i < LINKS_MAX && !swallow; i++) {
         for (int side = 0; side < 2 && p->links[i].fds[0] >= 0; side++) {
+            if (p->links[i].ended[side]) {
+                continue;
+            }
             links[n] = &p->links[i];
             sides[n] = side;
             fds[n++] =
@@ -154,13 +174,13 @@ static void *run(void *arg)
     while (!atomic_load(&p->stop)) {
         if (atomic_exchange(&p->cut, false)) {
             for (int i = 0; i < LINKS_MAX; i++) {
-                close_link(&p->links[i]);
+                reset_link(&p->links[i]);
             }
         }
         serve(p);
     }
     for (int i = 0; i < LINKS_MAX; i++) {
-        close_link(&p->links[i]);
+        reset_link(&p->links[i]);
     }
     return NULL;
 }
@@ -170,7 +190,7 @@ struct proxy *proxy_start(int target_port)
     struct proxy *p = calloc(1, sizeof(*p));
     assert_non_null(p);
     for (int i = 0; i < LINKS_MAX; i++) {
-        p->links[i] = (struct link){{-1, -1}};
+        p->links[i] = (struct link){.fds = {-1, -1}};
     }
     atomic_store(&p->target_port, target_port);
     p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
