@@ -24,7 +24,7 @@ enum {
     POLL_MS = 100,
     TRIES = 300,
     METRICS_BYTES = 256 * 1024,
-    SHOWN_LINES = 12
+    SHOWN_LINES = 20
 };
 
 static char *read_file(const char *path)
@@ -44,14 +44,30 @@ static char *read_file(const char *path)
     return text;
 }
 
+static bool is_line(const char *at, const char *mark)
+{
+    size_t len = strcspn(at, "\n");
+    const char *found = strstr(at, mark);
+    return found != NULL && found < at + len;
+}
+
 void world_show_log(const char *log)
 {
     char *text = read_file(log);
-    const char *at = text + strlen(text);
-    for (int lines = 0; at > text && lines <= SHOWN_LINES; at--) {
-        lines += at[-1] == '\n';
+    const char *lines[SHOWN_LINES] = {NULL};
+    unsigned n = 0;
+    for (const char *at = text; *at != '\0'; at += strcspn(at, "\n")) {
+        at += *at == '\n';
+        if (!is_line(at, "took batch")) {
+            lines[n++ % SHOWN_LINES] = at;
+        }
     }
-    print_error("--- the end of %s:\n%s---\n", log, at);
+    print_error("--- the end of %s:\n", log);
+    for (unsigned i = n > SHOWN_LINES ? n - SHOWN_LINES : 0; i < n; i++) {
+        const char *at = lines[i % SHOWN_LINES];
+        print_error("%.*s\n", (int)strcspn(at, "\n"), at);
+    }
+    print_error("---\n");
     free(text);
 }
 
