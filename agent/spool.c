@@ -104,7 +104,11 @@ static void count_dropped(struct spool *s, uint64_t n)
 void spool_drop_segment(struct spool *s, uint32_t i)
 {
     struct spool_segment *g = &s->segments[i];
-    count_dropped(s, count_unacked(s, g->stream, g->first_seq, g->last_seq));
+    uint64_t lost = count_unacked(s, g->stream, g->first_seq, g->last_seq);
+    count_dropped(s, lost);
+    if (lost > 0) {
+        spool_save_state(s); /* before they are gone: kill -9 may follow */
+    }
     if (i + 1 == s->n_segments) {
         spool_seal(s);
     }
