@@ -165,6 +165,7 @@ struct spool_reader {
     uint64_t memory_at; /* likewise in memory, as memory_base counts */
     uint64_t limit;     /* bytes of the file that are known to be whole */
     size_t used;        /* bytes of buf already read */
+    unsigned n_failed;  /* PSC_IO in a row */
     struct psc_buf buf;
 };
 
@@ -188,7 +189,8 @@ PSC_MUST_CHECK int spool_reader_start(struct spool_reader *r, struct spool *s,
 
 /* The next record; its payload is valid until the next call on @r. Returns
  * PSC_MISSING if there is none now, PSC_NOMEM, or PSC_IO (try again later).
- * A damaged segment's rest is dropped and counted. */
+ * The rest of a segment that is damaged, gone, or unreadable time after time
+ * is dropped and counted. */
 PSC_MUST_CHECK int spool_read(struct spool *s, struct spool_reader *r,
                               struct spool_record *record);
 

@@ -3,15 +3,20 @@
  *
  * Happy path: spool_read() finds the segment of the seq wanted, opens it if it
  * is another one than before, and decodes records from a chunk of the file.
- * What fails: a damaged record (the rest of its segment is dropped and
- * counted), reading (PSC_IO, tried again by the caller). */
+ * What fails: a damaged record or a file that is gone (the rest of its segment
+ * is dropped and counted), reading (PSC_IO, tried again by the caller; after
+ * FAILED_MAX times in a row as if damaged). */
 #include "agent/spool_private.h"
 
 #include <inttypes.h>
 
 #include "common/log.h"
 
-enum { CHUNK_BYTES = 16 * 1024, KEEP_BYTES = 64 * 1024 };
+enum {
+    CHUNK_BYTES = 16 * 1024,
+    KEEP_BYTES = 64 * 1024,
+    FAILED_MAX = 5, /* then a segment that cannot be read is given up */
+};
 
 static void reset_buffer(struct spool_reader *r)
 {
@@ -104,8 +109,9 @@ int spool_reader_open(struct spool_reader *r, struct spool *s, uint32_t number,
     spool_path(s, number, path);
     r->fd = s->o.fs->open(s->o.fs_user, path, UV_FS_O_RDONLY);
     if (r->fd < 0) {
+        bool gone = r->fd == UV_ENOENT;
         r->fd = -1;
-        return PSC_IO;
+        return gone ? PSC_FORMAT : PSC_IO;
     }
     r->number = number;
     int rc = fill(r, s, SPOOL_HEADER_BYTES);
@@ -183,11 +189,14 @@ static int read_memory(const struct spool *s, struct spool_reader *r,
     return PSC_MISSING;
 }
 
-/* What follows r->seq in @g cannot be read: drop and count it. */
+/* What follows r->seq in @g cannot be read: drop it, count what of it was not
+ * acknowledged. */
 static void drop_rest(struct spool *s, struct spool_reader *r,
                       struct spool_segment *g)
 {
-    uint64_t lost = g->last_seq - r->seq + 1;
+    uint64_t acked = spool_acked(s, g->stream);
+    uint64_t from = r->seq > acked ? r->seq : acked + 1;
+    uint64_t lost = g->last_seq >= from ? g->last_seq - from + 1 : 0;
     psc_log_error("spool %s: segment %08" PRIx32 " is damaged, %" PRIu64
                   " batches are lost",
                   s->dir, g->number, lost);
@@ -222,13 +231,15 @@ int spool_read(struct spool *s, struct spool_reader *r,
             rc = spool_reader_record(r, s, record);
             if (rc == PSC_OK && record->seq >= r->seq) {
                 r->seq = record->seq + 1;
+                r->n_failed = 0;
                 return PSC_OK;
             }
         }
-        if (rc == PSC_NOMEM || rc == PSC_IO) {
+        if (rc == PSC_NOMEM || (rc == PSC_IO && ++r->n_failed < FAILED_MAX)) {
             spool_reader_close(r, s);
             return rc;
         }
+        r->n_failed = 0;
         drop_rest(s, r, g);
     }
 }

@@ -30,6 +30,7 @@ struct faults {
     bool writes_broken; /* set once writes_until has run out */
     bool heals;         /* only that one write fails */
     bool no_truncate;   /* the torn bytes stay in the file */
+    int reads_fail;     /* so many reads give EIO */
 };
 
 static int fault_open(void *user, const char *path, int flags)
@@ -60,6 +61,17 @@ static int64_t fault_write(void *user, int fd, const uv_buf_t *bufs,
     return spool_fs_uv.write(NULL, fd, bufs, n_bufs, offset);
 }
 
+static int64_t fault_read(void *user, int fd, void *out, size_t len,
+                          int64_t offset)
+{
+    struct faults *f = user;
+    if (f->reads_fail > 0) {
+        f->reads_fail--;
+        return UV_EIO;
+    }
+    return spool_fs_uv.read(NULL, fd, out, len, offset);
+}
+
 static int fault_truncate(void *user, int fd, int64_t len)
 {
     struct faults *f = user;
@@ -78,6 +90,7 @@ static struct spool_fs faulty_fs(void)
     struct spool_fs fs = spool_fs_uv;
     fs.open = fault_open;
     fs.write = fault_write;
+    fs.read = fault_read;
     fs.truncate = fault_truncate;
     fs.save = fault_save;
     return fs;
@@ -405,6 +418,90 @@ static void spool_drops_what_is_damaged(void **state)
     spool_close(&s);
 }
 
+static void spool_drops_what_is_gone(void **state)
+{
+    (void)state;
+    const char *dir = temp_dir();
+    struct spool s;
+    open_spool(&s, dir);
+    put_many(&s, 60, 500);
+    char path[512];
+    /* Somebody tidies up while the agent runs: the newest segment too. */
+    uint64_t lost = 0;
+    for (uint32_t i = 1; i < s.n_segments; i += s.n_segments - 2) {
+        (void)snprintf(path, sizeof(path), "%s/%08x.seg", dir,
+                       s.segments[i].number);
+        lost += s.segments[i].last_seq - s.segments[i].first_seq + 1;
+        assert_int_equal(unlink(path), 0);
+    }
+    uint64_t first, last;
+    assert_int_equal(read_front(&s, 1, &first, &last), 60 - lost);
+    assert_int_equal(s.dropped, lost);
+    assert_true(spool_wants_keyframe(&s, 1));
+    (void)put(&s, 500, 1, 1);
+    assert_int_equal(read_front(&s, 1, &first, &last), 61 - lost);
+    assert_int_equal(last, 61);
+    spool_close(&s);
+}
+
+static void spool_gives_up_what_cannot_be_read(void **state)
+{
+    (void)state;
+    struct faults f = {.writes_until = -1};
+    struct spool_fs fs = faulty_fs();
+    struct spool_options o = options_of(temp_dir());
+    o.fs = &fs;
+    o.fs_user = &f;
+    struct spool s;
+    struct psc_error err;
+    assert_int_equal(spool_open(&s, &o, &err), PSC_OK);
+    put_many(&s, 60, 500);
+    spool_ack(&s, s.stream, 3);
+    struct spool_reader r;
+    struct spool_record record;
+    spool_reader_init(&r);
+    spool_reader_seek(&r, &s, s.stream, 1);
+    f.reads_fail = 4; /* now and then is no reason */
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(spool_read(&s, &r, &record), PSC_IO);
+    }
+    assert_int_equal(spool_read(&s, &r, &record), PSC_OK);
+    assert_int_equal(record.seq, 1);
+    assert_int_equal(s.dropped, 0);
+    spool_reader_close(&r, &s);
+    f.reads_fail = 5;
+    uint64_t to = s.segments[0].last_seq;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(spool_read(&s, &r, &record), PSC_IO);
+    }
+    assert_int_equal(spool_read(&s, &r, &record), PSC_OK);
+    assert_int_equal(record.seq, to + 1);
+    assert_int_equal(s.dropped, to - 3); /* three had been acknowledged */
+    spool_reader_fini(&r, &s);
+    spool_close(&s);
+}
+
+static void spool_counts_before_it_drops(void **state)
+{
+    (void)state;
+    const char *dir = temp_dir();
+    struct spool s;
+    open_spool(&s, dir);
+    put_many(&s, 300, 500);
+    assert_true(s.dropped > 0);
+    /* What a kill -9 now would leave behind. */
+    char text[256] = "";
+    FILE *file = fopen(temp_path(dir, "state"), "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof(text) - 1, file) > 0);
+    (void)fclose(file);
+    char line[64];
+    (void)snprintf(line, sizeof(line), "\ndropped %llu\n",
+                   (unsigned long long)s.dropped);
+    assert_non_null(strstr(text, line));
+    spool_close(&s);
+}
+
 static void spool_is_locked(void **state)
 {
     (void)state;
@@ -624,6 +721,9 @@ int main(void)
         cmocka_unit_test(spool_cuts_torn_tails),
         cmocka_unit_test(spool_cuts_unfinished_keyframes),
         cmocka_unit_test(spool_drops_what_is_damaged),
+        cmocka_unit_test(spool_drops_what_is_gone),
+        cmocka_unit_test(spool_gives_up_what_cannot_be_read),
+        cmocka_unit_test(spool_counts_before_it_drops),
         cmocka_unit_test(spool_is_locked),
         cmocka_unit_test(spool_survives_every_failing_write),
         cmocka_unit_test(spool_memory_is_bounded),
