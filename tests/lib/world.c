@@ -173,28 +173,31 @@ void world_collector_start(struct world *w)
     assert_int_equal(atoi(line), w->port);
 }
 
-static void stop_program(pid_t *pid, int signal, const char *log)
+static void stop_program(pid_t *pid, int signal, const char *log, bool slow)
 {
+    int limit_s = slow ? START_S : STOP_S;
     assert_true(*pid > 0);
     if (!spawn_running(*pid)) {
+        world_show_log(log);
         fail_msg("%s: the program has ended by itself: exit code %d", log,
                  spawn_wait(*pid, 1));
     }
     int64_t start_us = psc_clock_mono_us();
-    int code = spawn_stop(*pid, signal, STOP_S);
+    int code = spawn_stop(*pid, signal, limit_s);
     *pid = 0;
     if (signal == SIGTERM && code != 0) {
+        world_show_log(log);
         fail_msg("%s: exit code %d after SIGTERM", log, code);
     }
     if (signal == SIGKILL && code != 128 + SIGKILL) {
         fail_msg("%s: exit code %d after SIGKILL", log, code);
     }
-    assert_true(psc_clock_mono_us() - start_us <= STOP_S * PSC_US_PER_S);
+    assert_true(psc_clock_mono_us() - start_us <= limit_s * PSC_US_PER_S);
 }
 
 void world_collector_stop(struct world *w, int signal)
 {
-    stop_program(&w->collector, signal, w->collector_log);
+    stop_program(&w->collector, signal, w->collector_log, w->before != NULL);
 }
 
 /* --- the whole --- */
@@ -299,7 +302,7 @@ void world_agent_start(struct world_agent *a)
 
 void world_agent_stop(struct world_agent *a, int signal)
 {
-    stop_program(&a->pid, signal, a->log);
+    stop_program(&a->pid, signal, a->log, a->before != NULL);
 }
 
 /* --- the command line --- */

@@ -58,7 +58,8 @@ struct world_agent *world_agent_add(struct world *w, const char *name,
 void world_agent_proxy(struct world_agent *a);
 void world_agent_start(struct world_agent *a);
 
-/* SIGKILL, or SIGTERM, which must lead to exit code 0 within 5 s. */
+/* SIGKILL, or SIGTERM, which must lead to exit code 0 within 5 s (a minute
+ * with words before the program). */
 void world_agent_stop(struct world_agent *a, int signal);
 
 /* The collector keeps its ports over restarts. start waits until it listens. */
