@@ -193,14 +193,28 @@ static void print_number(const char *name, double value)
     }
 }
 
-/* A name with its underscores as blanks, and a value: "window s: 60". */
-static void print_fact(const char *name, const json_t *value, int indent)
+static void print_label(const char *name)
+{
+    size_t len = strlen(name);
+
+    /* The unit is told by the value. */
+    len -= ends_in(name, "_us") ? 3 : 0;
+    for (size_t i = 0; i < len; i++) {
+        putchar(name[i] == '_' ? ' ' : name[i]);
+    }
+}
+
+/* A name and a value in the unit that the name of @unit tells. */
+static void print_fact(const char *name, const char *unit, const json_t *value,
+                       int indent)
 {
     char *text;
 
     printf("%*s", indent, "");
-    for (const char *p = name; *p; p++) {
-        putchar(*p == '_' ? ' ' : *p);
+    if (name == unit) {
+        print_label(name);
+    } else {
+        printf("%s", name);
     }
     if (json_is_object(value)) {
         const char *key;
@@ -208,14 +222,15 @@ static void print_fact(const char *name, const json_t *value, int indent)
         putchar('\n');
         json_object_foreach((json_t *)(uintptr_t)value, key, inner)
         {
-            print_fact(key, inner, indent + 2);
+            bool own = !ends_in(name, "bytes_per_day");
+            print_fact(key, own ? key : name, inner, indent + 2);
         }
         return;
     }
     if (json_is_string(value)) {
         printf(": %s\n", json_string_value(value));
     } else if (json_is_number(value)) {
-        print_number(name, json_number_value(value));
+        print_number(unit, json_number_value(value));
     } else {
         text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         printf(": %s\n", text ? text : "?");
@@ -234,7 +249,9 @@ static void print_evidence(const PGresult *r)
         printf("\nEvidence\n");
         json_object_foreach(evidence, key, value)
         {
-            print_fact(key, value, 2);
+            if (strcmp(key, "state") != 0) { /* the detector's own */
+                print_fact(key, key, value, 2);
+            }
         }
     }
     json_decref(evidence);

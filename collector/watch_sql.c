@@ -309,9 +309,8 @@ int watch_write(struct watch *w, const struct watch_host *h,
     psc_buf_reset(&w->summary);
     psc_buf_reset(&w->evidence);
     watch_summary(f, &names, &w->summary);
-    watch_evidence(f, &w->evidence);
-    if (psc_buf_error(&w->summary) != PSC_OK ||
-        psc_buf_error(&w->evidence) != PSC_OK) {
+    if (watch_evidence(f, &names, &w->evidence) != PSC_OK ||
+        psc_buf_error(&w->summary) != PSC_OK) {
         return psc_error_set(w->err, PSC_NOMEM, "out of memory");
     }
     put_finding(w, h, f, &p);

@@ -1,9 +1,9 @@
 /* Findings into sentences and JSON, and back. */
 #include "collector/watch_words.h"
 
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -42,7 +42,9 @@ static const char *time_text(int64_t us, char out[TEXT_BYTES])
 static const char *span_text(int64_t us, char out[TEXT_BYTES])
 {
     double s = (double)us / 1e6;
-    if (s < 5400) {
+    if (s < 120) {
+        (void)snprintf(out, TEXT_BYTES, "%.0f seconds", s);
+    } else if (s < 5400) {
         (void)snprintf(out, TEXT_BYTES, "%.0f minutes", s / 60);
     } else if (s < 2 * 86400) {
         (void)snprintf(out, TEXT_BYTES, "%.0f hours", s / 3600);
@@ -121,52 +123,92 @@ void watch_summary(const struct detect_finding *f,
 
 /* ---- numbers ---- */
 
-/* JSON knows no infinities. */
-static void put_real(struct psc_buf *out, const char *name, double v)
+/* JSON knows neither infinities nor NaN. */
+static json_t *real(double v)
 {
-    bool fits = v > -1e300 && v < 1e300;
-    psc_buf_printf(out, ",\"%s\":%.17g", name, fits ? v : 0.0);
+    return json_real(v > -1e300 && v < 1e300 ? v : 0.0);
 }
 
-static void put_int(struct psc_buf *out, const char *name, int64_t v)
+/* What people and scripts read. */
+static json_t *evidence_facts(const struct detect_finding *f,
+                              const struct watch_names *names)
 {
-    psc_buf_printf(out, ",\"%s\":%" PRId64, name, v);
+    json_t *rates = json_object();
+    for (uint32_t i = 0; i < f->n_tags; i++) {
+        (void)json_object_set_new(rates, names->tag[i],
+                                  real(f->tag_bytes_per_day[i]));
+    }
+    return json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:o}", "method",
+                     f->fast ? "floor of short windows (fast path)"
+                             : "floor of long windows (slow path)",
+                     "windows", (int)f->windows, "window_us",
+                     (json_int_t)f->window_us, "mann_kendall_z", real(f->z),
+                     "onset_bytes", (json_int_t)f->onset_bytes, "room_bytes",
+                     (json_int_t)f->room_bytes, "bytes_per_day", rates,
+                     "group_bytes_per_day", real(f->group_bytes_per_day));
 }
 
-void watch_evidence(const struct detect_finding *f, struct psc_buf *out)
+static void put_int(json_t *j, const char *name, int64_t v)
 {
-    psc_buf_printf(out, "{\"method\":\"%s\",\"growing\":%s,\"tag_ids\":[",
-                   f->fast ? "fast" : "slow", f->growing ? "true" : "false");
+    (void)json_object_set_new(j, name, json_integer((json_int_t)v));
+}
+
+static void put_real(json_t *j, const char *name, double v)
+{
+    (void)json_object_set_new(j, name, real(v));
+}
+
+/* The finding itself, for watch_evidence_read(). */
+static json_t *evidence_state(const struct detect_finding *f)
+{
+    json_t *j = json_object();
+    json_t *ids = json_array();
+    json_t *rates = json_array();
     for (uint32_t i = 0; i < f->n_tags; i++) {
-        psc_buf_printf(out, "%s%u", i > 0 ? "," : "", f->tags[i]);
+        (void)json_array_append_new(ids, json_integer(f->tags[i]));
+        (void)json_array_append_new(rates, real(f->tag_bytes_per_day[i]));
     }
-    psc_buf_printf(out, "],\"tag_bytes_per_day\":[");
-    for (uint32_t i = 0; i < f->n_tags; i++) {
-        double v = f->tag_bytes_per_day[i];
-        bool fits = v > -1e300 && v < 1e300;
-        psc_buf_printf(out, "%s%.17g", i > 0 ? "," : "", fits ? v : 0.0);
+    (void)json_object_set_new(j, "tag_ids", ids);
+    (void)json_object_set_new(j, "tag_bytes_per_day", rates);
+    (void)json_object_set_new(j, "fast", json_boolean(f->fast));
+    (void)json_object_set_new(j, "growing", json_boolean(f->growing));
+    (void)json_object_set_new(j, "information", json_boolean(f->information));
+    put_int(j, "key", (int64_t)f->key);
+    put_int(j, "onset_us", f->onset_us);
+    put_int(j, "detected_us", f->detected_us);
+    put_int(j, "updated_us", f->updated_us);
+    put_int(j, "grew_us", f->grew_us);
+    put_int(j, "onset_bytes", f->onset_bytes);
+    put_int(j, "bytes", f->bytes);
+    put_real(j, "bytes_per_day", f->bytes_per_day);
+    put_real(j, "group_bytes_per_day", f->group_bytes_per_day);
+    put_int(j, "room_bytes", f->room_bytes);
+    put_int(j, "exhaustion_us", f->exhaustion_us);
+    put_int(j, "earliest_us", f->earliest_us);
+    put_int(j, "latest_us", f->latest_us);
+    put_real(j, "z", f->z);
+    put_real(j, "confidence", f->confidence);
+    put_int(j, "windows", f->windows);
+    put_int(j, "window_us", f->window_us);
+    return j;
+}
+
+int watch_evidence(const struct detect_finding *f,
+                   const struct watch_names *names, struct psc_buf *out)
+{
+    json_t *j = evidence_facts(f, names);
+    /* A NULL on the way, from lack of memory, makes this fail too. */
+    char *text = NULL;
+    if (json_object_set_new(j, "state", evidence_state(f)) == 0) {
+        text = json_dumps(j, JSON_COMPACT);
     }
-    psc_buf_printf(out, "]");
-    put_int(out, "key", (int64_t)f->key);
-    put_int(out, "onset_us", f->onset_us);
-    put_int(out, "detected_us", f->detected_us);
-    put_int(out, "updated_us", f->updated_us);
-    put_int(out, "grew_us", f->grew_us);
-    put_int(out, "onset_bytes", f->onset_bytes);
-    put_int(out, "bytes", f->bytes);
-    put_real(out, "bytes_per_day", f->bytes_per_day);
-    put_real(out, "group_bytes_per_day", f->group_bytes_per_day);
-    put_int(out, "room_bytes", f->room_bytes);
-    put_int(out, "exhaustion_us", f->exhaustion_us);
-    put_int(out, "earliest_us", f->earliest_us);
-    put_int(out, "latest_us", f->latest_us);
-    put_real(out, "mann_kendall_z", f->z);
-    put_real(out, "confidence", f->confidence);
-    put_int(out, "windows", f->windows);
-    put_int(out, "window_us", f->window_us);
-    psc_buf_printf(out, ",\"information\":%s}",
-                   f->information ? "true" : "false");
-    psc_buf_u8(out, '\0');
+    json_decref(j);
+    if (text == NULL) {
+        return PSC_NOMEM;
+    }
+    psc_buf_append(out, text, strlen(text) + 1);
+    free(text);
+    return psc_buf_error(out);
 }
 
 static int64_t get_int(const json_t *j, const char *name)
@@ -193,12 +235,12 @@ static void get_tags(const json_t *j, struct detect_finding *f)
 
 bool watch_evidence_read(const char *json, struct detect_finding *f)
 {
-    json_t *j = json_loads(json, 0, NULL);
+    json_t *evidence = json_loads(json, 0, NULL);
+    const json_t *j = json_object_get(evidence, "state");
     *f = (struct detect_finding){.change = DETECT_OPENED};
     if (json_is_object(j)) {
-        const char *method = json_string_value(json_object_get(j, "method"));
         get_tags(j, f);
-        f->fast = method != NULL && strcmp(method, "fast") == 0;
+        f->fast = json_is_true(json_object_get(j, "fast"));
         f->growing = json_is_true(json_object_get(j, "growing"));
         f->information = json_is_true(json_object_get(j, "information"));
         f->key = (uint64_t)get_int(j, "key");
@@ -214,11 +256,11 @@ bool watch_evidence_read(const char *json, struct detect_finding *f)
         f->exhaustion_us = get_int(j, "exhaustion_us");
         f->earliest_us = get_int(j, "earliest_us");
         f->latest_us = get_int(j, "latest_us");
-        f->z = get_real(j, "mann_kendall_z");
+        f->z = get_real(j, "z");
         f->confidence = get_real(j, "confidence");
         f->windows = (uint32_t)get_int(j, "windows");
         f->window_us = get_int(j, "window_us");
     }
-    json_decref(j);
+    json_decref(evidence);
     return f->n_tags > 0 && f->onset_us > 0 && f->detected_us > 0;
 }

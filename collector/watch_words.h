@@ -16,8 +16,12 @@ struct watch_names {
 void watch_summary(const struct detect_finding *f,
                    const struct watch_names *names, struct psc_buf *out);
 
-/* A JSON object with a final NUL, appended to @out. */
-void watch_evidence(const struct detect_finding *f, struct psc_buf *out);
+/* A JSON object with a final NUL, appended to @out: the facts under names that
+ * tell their units, and under "state" the whole finding for
+ * watch_evidence_read(). Returns 0, PSC_NOMEM or PSC_LIMIT. */
+PSC_MUST_CHECK int watch_evidence(const struct detect_finding *f,
+                                  const struct watch_names *names,
+                                  struct psc_buf *out);
 
 /* The finding back from its evidence. Returns false if it is not one. */
 bool watch_evidence_read(const char *json, struct detect_finding *f);
