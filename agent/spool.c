@@ -523,6 +523,16 @@ void spool_ack(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
     }
 }
 
+uint64_t spool_give_up(struct spool *s,
+                       const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq)
+{
+    uint64_t lost = count_unacked(s, stream, 1, seq);
+    s->dropped += lost;
+    spool_save_state(s); /* before the collector can tell of the gap */
+    spool_ack(s, stream, seq);
+    return lost;
+}
+
 void spool_finish_front(struct spool *s)
 {
     uint8_t front[SPOOL_STREAM_BYTES];

@@ -147,6 +147,11 @@ void spool_finish_front(struct spool *s);
 void spool_skip(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
                 uint64_t seq);
 
+/* @seq and all before it of the front stream will not be sent any more: as if
+ * acknowledged, but counted as dropped. Returns how many these are. */
+uint64_t spool_give_up(struct spool *s,
+                       const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq);
+
 /* Newest acknowledged seq of @stream that is known, or 0. */
 uint64_t spool_acked(const struct spool *s,
                      const uint8_t stream[SPOOL_STREAM_BYTES]);
@@ -186,6 +191,11 @@ void spool_reader_seek(struct spool_reader *r, struct spool *s,
 PSC_MUST_CHECK int spool_reader_start(struct spool_reader *r, struct spool *s,
                                       const uint8_t stream[SPOOL_STREAM_BYTES],
                                       uint64_t seq);
+
+/* Continue with the first keyframe after @seq. Returns as spool_read() does. */
+PSC_MUST_CHECK int spool_reader_skip(struct spool_reader *r, struct spool *s,
+                                     const uint8_t stream[SPOOL_STREAM_BYTES],
+                                     uint64_t seq);
 
 /* The next record; its payload is valid until the next call on @r. Returns
  * PSC_MISSING if there is none now, PSC_NOMEM, or PSC_IO (try again later).

@@ -276,3 +276,19 @@ int spool_reader_start(struct spool_reader *r, struct spool *s,
     spool_reader_seek(r, s, stream, keyframe);
     return PSC_OK;
 }
+
+int spool_reader_skip(struct spool_reader *r, struct spool *s,
+                      const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq)
+{
+    spool_reader_seek(r, s, stream, seq + 1);
+    struct spool_record record;
+    int rc;
+    do {
+        rc = spool_read(s, r, &record);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+    } while ((record.flags & SPOOL_KEYFRAME) == 0);
+    spool_reader_seek(r, s, stream, record.seq);
+    return PSC_OK;
+}

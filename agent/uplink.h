@@ -110,11 +110,15 @@ struct uplink {
     } window[UPLINK_RING_BATCHES]; /* a ring of unacknowledged batches */
     unsigned window_at, window_n;  /* its first one, and how many */
     size_t window_bytes;           /* of their payloads */
+    uint64_t cursor_seq;           /* as the stream's last Cursor told */
+    uint64_t given_up_seq;  /* not to be sent again, whatever Cursors tell */
+    unsigned n_starved;     /* Cursors in a row at which nothing moved */
     uint64_t stuck_seq;     /* of the last NEED_KEYFRAME without progress */
     int64_t renew_after_us; /* wall clock: not before that again */
     unsigned n_stuck;       /* how often in a row */
     bool stopping;          /* uplink_stop() was called */
-    bool worked;            /* this connection got as far as LIVE */
+    bool worked;            /* this connection was of use */
+    bool passed;            /* all that was sent again is acknowledged */
     bool timer_open;        /* the timer must be closed */
     bool sent_any;          /* sent_seq holds */
     bool within_sample;     /* the next batch is a further part */

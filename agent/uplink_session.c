@@ -3,7 +3,11 @@
  * Happy path: Hello, Welcome, Open, Cursor; then batches from the spool as the
  * window allows, and acknowledgements back. When all of an older stream is
  * stored: Open of the next one. After NEED_KEYFRAME, or when the spool had to
- * drop what was not yet sent: Open again, which starts over with a keyframe. */
+ * drop what was not yet sent: Open again, which starts over with a keyframe.
+ *
+ * Every session repeats what the collector needs to decode the next batch. If
+ * STARVED_MAX in a row end before that is acknowledged, the agent goes on with
+ * the next keyframe and counts what lies between as dropped. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +20,7 @@
 enum {
     QUEUE_LOW_BYTES = 32 * 1024, /* read on when so little waits to be sent */
     STUCK_MAX = 2,               /* NEED_KEYFRAME for one seq */
+    STARVED_MAX = 10,            /* sessions that end amid what they repeat */
     DAY_MS = 86400 * 1000,
 };
 
@@ -104,6 +109,11 @@ void uplink_session_begin(struct uplink *u)
 
 void uplink_session_end(struct uplink *u)
 {
+    if (u->sent_any) {
+        /* What is taken from now on shall need no long repetition. */
+        u->s.on_want_keyframe(u->s.user);
+        u->sent_any = false;
+    }
     u->window_n = 0;
     u->window_bytes = 0;
     u->renewing = false;
@@ -123,6 +133,10 @@ static void open_stream(struct uplink *u)
     if (memcmp(front, u->stream, sizeof(front)) != 0) {
         memcpy(u->stream, front, sizeof(front));
         u->high_seq = 0;
+        u->cursor_seq = 0;
+        u->given_up_seq = 0;
+        u->n_starved = 0;
+        u->passed = true;
     }
     if (u->state != UPLINK_OPENING) {
         uplink_set_state(u, UPLINK_OPENING);
@@ -144,6 +158,53 @@ static void take_welcome(struct uplink *u, const struct wire_message *m)
     psc_log_info("connected to %s as %s", psc_conn_peer_name(&u->conn),
                  m->welcome.host);
     open_stream(u);
+}
+
+/* Sessions that all end before the collector has heard again what it needs for
+ * the next batch, or at that batch: go on with the next keyframe instead, for
+ * else nothing would ever arrive. Returns as spool_read() does; PSC_MISSING if
+ * there is no such keyframe. */
+static int skip_ahead(struct uplink *u, uint64_t next, uint64_t last,
+                      bool active)
+{
+    struct spool *spool = u->s.spool;
+    int rc = spool_reader_skip(&u->reader, spool, u->stream, next);
+    if (rc != PSC_OK && (rc != PSC_MISSING || active)) {
+        return rc;
+    }
+    u->given_up_seq = rc == PSC_OK ? u->reader.seq - 1 : last;
+    uint64_t lost = spool_give_up(spool, u->stream, u->given_up_seq);
+    psc_log_error("%u sessions have ended before batch %" PRIu64
+                  " was stored: %" PRIu64 " batches are given up",
+                  u->n_starved, next, lost);
+    u->n_starved = 0;
+    return PSC_OK;
+}
+
+/* Have the reader stand at what the collector needs for what follows @cursor.
+ * Returns as spool_read() does; PSC_MISSING if nothing waits. */
+static int find_start(struct uplink *u, uint64_t cursor, uint64_t last,
+                      bool active)
+{
+    bool moved = cursor != u->cursor_seq || u->passed;
+    u->n_starved = moved ? 0 : u->n_starved + 1;
+    u->cursor_seq = cursor;
+    u->passed = true;
+    uint64_t done = cursor > u->given_up_seq ? cursor : u->given_up_seq;
+    uint64_t next = done < last ? done + 1 : last + 1;
+    if (u->n_starved >= STARVED_MAX && next <= last) {
+        int rc = skip_ahead(u, next, last, active);
+        if (rc != PSC_MISSING) {
+            return rc;
+        }
+    }
+    int rc = spool_reader_start(&u->reader, u->s.spool, u->stream, next);
+    if (rc == PSC_MISSING && active) {
+        spool_reader_seek(&u->reader, u->s.spool, u->stream, next);
+        u->s.on_want_keyframe(u->s.user);
+    }
+    u->passed = rc != PSC_OK || u->reader.seq >= next;
+    return rc;
 }
 
 static void take_cursor(struct uplink *u, const struct wire_message *m)
@@ -173,21 +234,13 @@ static void take_cursor(struct uplink *u, const struct wire_message *m)
         return;
     }
     spool_ack(spool, u->stream, m->cursor.seq);
-    uint64_t next = m->cursor.seq < last ? m->cursor.seq + 1 : last + 1;
-    int rc = spool_reader_start(&u->reader, spool, u->stream, next);
+    int rc = find_start(u, m->cursor.seq, last, active);
     if (rc != PSC_OK && rc != PSC_MISSING) {
         uplink_close(u, rc, "cannot read the spool");
         return;
     }
-    if (rc == PSC_MISSING && active) {
-        spool_reader_seek(&u->reader, spool, u->stream, next);
-        u->s.on_want_keyframe(u->s.user);
-    }
     u->sent_any = false;
     u->within_sample = false;
-    u->worked = true;
-    u->told = 0;
-    u->last_error[0] = '\0';
     uplink_set_state(u, UPLINK_LIVE);
     uplink_session_pump(u);
 }
@@ -277,6 +330,14 @@ void uplink_session_pump(struct uplink *u)
     }
 }
 
+/* The connection is good for something: the next may come at once. */
+static void note_use(struct uplink *u)
+{
+    u->worked = true;
+    u->told = 0;
+    u->last_error[0] = '\0';
+}
+
 static void take_ack(struct uplink *u, uint64_t seq)
 {
     if (u->state == UPLINK_OPENING) {
@@ -293,6 +354,10 @@ static void take_ack(struct uplink *u, uint64_t seq)
     }
     if (seq >= u->stuck_seq) {
         u->n_stuck = 0;
+    }
+    u->passed = u->passed || seq >= u->cursor_seq;
+    if (seq > u->cursor_seq) {
+        note_use(u);
     }
     spool_ack(u->s.spool, u->stream, seq);
     uplink_session_pump(u);
@@ -323,6 +388,8 @@ static void take_refusal(struct uplink *u, const struct wire_message *m)
     uint64_t retry_ms = m->refusal.retry_after_us / 1000;
     u->retry_after_ms = retry_ms < DAY_MS ? (int64_t)retry_ms : DAY_MS;
     u->refusal = m->refusal.code;
+    /* It may be the next batch that no collector takes. */
+    u->passed = u->passed && u->refusal != WIRE_REFUSAL_MALFORMED;
     u->worked = false;
     uplink_close(u, PSC_REFUSED, text);
 }
@@ -380,6 +447,9 @@ void uplink_session_heartbeat(struct uplink *u)
 {
     if (u->state != UPLINK_LIVE && u->state != UPLINK_OPENING) {
         return;
+    }
+    if (u->state == UPLINK_LIVE && u->passed) {
+        note_use(u);
     }
     struct wire_message m = {.type = WIRE_HEARTBEAT};
     m.heartbeat.wall_us = psc_clock_wall_us();

@@ -107,6 +107,9 @@ static void fake_open_stream(struct session *s, const struct wire_message *m)
     cursor.cursor.seq = s->open->cursor + f->cursor_ahead;
     f->cursor_ahead = 0;
     fake_send(s, &cursor);
+    if (f->cut_opens) {
+        psc_conn_close(&s->conn, NULL);
+    }
 }
 
 static void fake_refuse(struct session *s)

@@ -57,6 +57,7 @@ struct fake {
     uint64_t refuse_always;    /* likewise, each time */
     enum wire_refusal refusal; /* of every Hello and Enrol */
     uint64_t retry_after_us;
+    bool cut_opens;        /* cut the connection behind each Cursor */
     uint64_t cursor_ahead; /* added to the first Cursor */
     uint64_t false_ack;    /* acknowledge so much more, once */
     struct certs *certs;   /* to enrol and renew */

@@ -328,6 +328,46 @@ static void uplink_resends_after_cuts(void **state)
     bench_fini(b);
 }
 
+static void uplink_gets_past_sessions_too_short_to_repeat(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    b->spool.o.segment_bytes = 1 << 20;
+    take_one(b);
+    b->batcher.keyframe_bytes = 1 << 20; /* deltas for long */
+    take(b, 99);
+    b->fake.cut_every = 37; /* the second session ends where the first did */
+    start(b);
+    while (b->fake.n_hellos < 2) {
+        turn(b);
+    }
+    b->to_take = 100;
+    drain(b);
+    /* The old group's rest is given up and counted, what follows arrives. */
+    assert_int_equal(b->fake.stored[0].skipped, 100 - 37);
+    assert_int_equal(b->spool.dropped, 100 - 37);
+    assert_int_equal(b->fake.stored[0].n, 200 - 63);
+    bench_fini(b);
+}
+
+static void uplink_backs_off_from_sessions_without_use(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    b->pace.backoff_min_ms = 50;
+    b->pace.backoff_max_ms = 200;
+    b->fake.cut_opens = true;
+    take(b, 10);
+    start(b);
+    run_ms(b, 600);
+    assert_in_range(b->fake.n_hellos, 2, 10);
+    b->fake.cut_opens = false;
+    drain(b);
+    assert_int_equal(b->fake.stored[0].n, 10);
+    assert_int_equal(b->spool.dropped, 0);
+    bench_fini(b);
+}
+
 static void uplink_bounds_what_is_in_flight(void **state)
 {
     (void)state;
@@ -671,6 +711,8 @@ int main(void)
         cmocka_unit_test(uplink_delivers_backlog_and_live),
         cmocka_unit_test(uplink_asks_for_a_keyframe_without_backlog),
         cmocka_unit_test(uplink_resends_after_cuts),
+        cmocka_unit_test(uplink_gets_past_sessions_too_short_to_repeat),
+        cmocka_unit_test(uplink_backs_off_from_sessions_without_use),
         cmocka_unit_test(uplink_bounds_what_is_in_flight),
         cmocka_unit_test(uplink_sends_large_samples_whole),
         cmocka_unit_test(uplink_starts_over_when_asked),
