@@ -451,6 +451,9 @@ void uplink_session_heartbeat(struct uplink *u)
     if (u->state == UPLINK_LIVE && u->passed) {
         note_use(u);
     }
+    if (psc_conn_queued(&u->conn) > QUEUE_LOW_BYTES) {
+        return; /* a large frame on a slow way may leave no room for it */
+    }
     struct wire_message m = {.type = WIRE_HEARTBEAT};
     m.heartbeat.wall_us = psc_clock_wall_us();
     m.heartbeat.boottime_us = psc_clock_boot_us();
