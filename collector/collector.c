@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "collector/ca.h"
@@ -475,6 +476,17 @@ static int run_loop(struct collector *c)
     return c->rc;
 }
 
+/* Each connection is a descriptor: take all that we may have. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int collector_run(int argc, char **argv, struct options *options,
                   struct psc_error *err)
 {
@@ -489,6 +501,7 @@ int collector_run(int argc, char **argv, struct options *options,
     c->err = err;
     psc_buf_init(&c->poll.metrics, METRICS_MAX_BYTES);
     (void)signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
     int rc = prepare(c, err);
     if (rc == PSC_OK) {
         rc = run_loop(c);

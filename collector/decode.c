@@ -390,7 +390,7 @@ static struct batch *allocate(const struct batch_table *tags,
                               const struct decode_shared *s)
 {
     size_t bytes = sizeof(struct batch) +
-                   tags->n * (TAG_COLUMNS * sizeof(int64_t) + 5) +
+                   (size_t)tags->n * (TAG_COLUMNS * sizeof(int64_t) + 5) +
                    tags->n_gone * sizeof(uint32_t) +
                    counters->n * (sizeof(double) + sizeof(uint32_t)) +
                    counters->n_gone * sizeof(uint32_t) +
@@ -402,8 +402,8 @@ static struct batch *allocate(const struct batch_table *tags,
     }
     *b = (struct batch){.bytes = bytes, .tags = *tags, .counters = *counters};
     uint8_t *at = (uint8_t *)(b + 1);
-    b->tags.values =
-        carve(&at, s->tag_rows.values, tags->n * TAG_COLUMNS * sizeof(int64_t));
+    b->tags.values = carve(&at, s->tag_rows.values,
+                           (size_t)tags->n * TAG_COLUMNS * sizeof(int64_t));
     b->counters.reals =
         carve(&at, s->counter_rows.reals, counters->n * sizeof(double));
     b->tags.index = carve(&at, s->tag_rows.index, tags->n * sizeof(uint32_t));

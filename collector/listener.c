@@ -83,7 +83,7 @@ int listener_start(struct listener *l, uv_loop_t *loop, const char *address,
 {
     char host[ADDRESS_MAX_BYTES];
     struct sockaddr_storage addr;
-    int port;
+    int port = 0;
     *l = (struct listener){.sessions = sessions};
     int rc = listener_parse(address, host, sizeof(host), &port, err);
     if (rc != PSC_OK) {

@@ -23,6 +23,7 @@ enum {
     FIRST_FRAME_MAX_BYTES = 16 * 1024,
     QUEUE_MAX_BYTES = 256 * 1024,
     FRAME_MAX_BYTES = 512 * 1024,
+    FACTS_MAX_BYTES = 64 * 1024,
     RETRY_AFTER_S = 5,
 };
 
@@ -366,7 +367,7 @@ static int start_timer(struct session *s)
     }
     s->timer.data = s;
     s->timer_open = true;
-    const uint64_t ms = PULSE_S * 1000;
+    const uint64_t ms = UINT64_C(1000) * PULSE_S;
     return uv_timer_start(&s->timer, on_timer, ms, ms) == 0 ? PSC_OK : PSC_IO;
 }
 
@@ -408,7 +409,7 @@ void sessions_accept(struct sessions *all, uv_stream_t *listener)
     link_session(all, s);
     count_state(s, s->state, 1);
     session_set_deadline(s, (HANDSHAKE_S + 5) * PSC_US_PER_S);
-    psc_buf_init(&s->claim.facts, 64 * 1024);
+    psc_buf_init(&s->claim.facts, FACTS_MAX_BYTES);
     int rc = psc_conn_accept(&s->conn, listener, all->ca->ctx, &conn_events,
                              &limits, s, &err);
     if (rc == PSC_OK) {

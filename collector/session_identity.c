@@ -26,7 +26,7 @@ enum {
     CHAIN_MAX_BYTES = 64 * 1024,
 };
 
-#define RENEWAL_GRACE_US (30 * 86400 * PSC_US_PER_S)
+#define RENEWAL_GRACE_US (30LL * 86400 * PSC_US_PER_S)
 
 /* ---- the certificate ---- */
 

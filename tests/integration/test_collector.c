@@ -237,7 +237,7 @@ static void a_keyframe_may_come_in_parts(void **state)
     enrol(&id, "parts");
     begin(&p, &id, 1);
     for (int i = 0; i < 3000; i++) {
-        peer_tag(&p, textf("part_%d", i), 4096 * (i + 1));
+        peer_tag(&p, textf("part_%d", i), 4096LL * (i + 1));
     }
     peer_counter(&p, "node_memory_MemTotal_bytes", 4e9);
     assert_true(peer_batch(&p, true, 2000, NULL));
@@ -299,7 +299,7 @@ static void nothing_is_lost_when_postgres_dies(void **state)
     begin(&p, &id, 1);
     for (int i = 1; i <= BATCHES; i++) {
         for (int t = 0; t < 50; t++) {
-            peer_tag(&p, textf("t%d", t), 1000 * i + t);
+            peer_tag(&p, textf("t%d", t), 1000LL * i + t);
         }
         assert_true(peer_batch(&p, i == 1, 0, NULL));
         if (i % 100 == 50) {
@@ -333,7 +333,7 @@ static void memory_is_bounded_while_the_database_waits(void **state)
     if (child == 0) {
         for (int i = 1; i <= BATCHES; i++) {
             for (int t = 0; t < TAGS; t++) {
-                peer_tag(&p, textf("t%d", t), 1000 * i + t);
+                peer_tag(&p, textf("t%d", t), 1000LL * i + t);
             }
             if (!peer_batch(&p, i == 1, 0, NULL)) {
                 _exit(1);
@@ -518,7 +518,7 @@ static void certificates_expire_and_are_renewed(void **state)
     assert_int_equal(renew(&p, &id), 0);
     peer_close(&p);
 
-    issue(&id, ca_key, ca, host_id, -31 * 86400);
+    issue(&id, ca_key, ca, host_id, -31LL * 86400);
     assert_true(peer_connect(&p, world.port, &id));
     assert_int_equal(renew(&p, &id), WIRE_REFUSAL_EXPIRED);
     peer_close(&p);

@@ -106,6 +106,7 @@ bool peer_connect(struct peer *p, int port, const struct peer_identity *id)
     SSL_CTX *ctx = id == NULL ? client_ctx(NULL) : id->ctx;
     memset(p, 0, sizeof(*p));
     memset(p->boot_id, 0x77, sizeof(p->boot_id));
+    p->interval_us = PSC_US_PER_S;
     table_init(&p->tags, 4, TABLE_MAX_TAGS, TABLE_MAX_TAG_KEY_BYTES, true);
     table_init(&p->counters, 1, TABLE_MAX_COUNTERS, TABLE_MAX_COUNTER_KEY_BYTES,
                true);
@@ -172,7 +173,7 @@ int peer_hello(struct peer *p)
     m.hello.os = "linux";
     m.hello.wall_us = psc_clock_wall_us() + (int64_t)p->wall_us;
     m.hello.boottime_us = psc_clock_boot_us() + (int64_t)p->boot_us;
-    m.hello.interval_us = PSC_US_PER_S;
+    m.hello.interval_us = p->interval_us;
     memcpy(m.hello.boot_id, p->boot_id, sizeof(m.hello.boot_id));
     if (!client_send(&p->client, &m)) {
         return -1;

@@ -36,6 +36,7 @@ struct peer {
     uint64_t seq;                    /* of the next batch */
     uint64_t tags_seq, counters_seq; /* where the tables stand; 0: nowhere */
     uint64_t boot_us, wall_us;       /* to add to the clocks */
+    uint64_t interval_us;            /* that the hello tells */
     uint8_t boot_id[16];
     uint64_t acked; /* newest seq that was acknowledged */
     int refusal;    /* code of the refusal that ended it, or 0 */

@@ -149,7 +149,7 @@ static void names_values_and_times_are_bounded(void **state)
                      (int64_t)1 << 60);
     assert_true(sanitise_is_time(NOW, NOW));
     assert_false(sanitise_is_time(0, NOW));
-    assert_false(sanitise_is_time(NOW + 2 * 86400 * PSC_US_PER_S, NOW));
+    assert_false(sanitise_is_time(NOW + 2LL * 86400 * PSC_US_PER_S, NOW));
 }
 
 static void labels_become_an_object(void **state)

@@ -1,0 +1,135 @@
+/* Detection from stored samples: days of a leak come as one agent's backlog,
+ * the finding is written once with its words and numbers, and a restart of
+ * the collector neither forgets nor repeats it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+
+#include "common/clock.h"
+#include "tests/lib/peer.h"
+#include "tests/lib/world.h"
+
+enum { ACK_S = 60, FOUND_S = 60 };
+
+#define MINUTE_US (60 * PSC_US_PER_S)
+#define DAY_US    (86400 * PSC_US_PER_S)
+#define MIB       (1024.0 * 1024.0)
+
+static struct world world;
+
+/* Samples of @from to @to minutes ago (a smaller number), one every two. */
+static void send_history(struct peer *p, int from, int to)
+{
+    for (int ago = from; ago > to; ago -= 2) {
+        int64_t grown = (int64_t)((20000 - ago) * MIB / 10);
+        p->boot_us = (uint64_t)(10 * DAY_US - ago * MINUTE_US);
+        peer_tag(p, "leaky", grown);
+        peer_tag(p, "lockstep", grown / 3);
+        peer_tag(p, "steady", 1000000 + ago % 7 * 4096);
+        peer_counter(p, "node_memory_MemAvailable_bytes",
+                     16384 * MIB - (double)grown * 1.34);
+        peer_counter(p, "node_memory_MemTotal_bytes", 32768 * MIB);
+        assert_true(peer_batch(p, p->tags_seq == 0, 0, NULL));
+    }
+    assert_true(peer_await_ack(p, p->seq - 1, ACK_S));
+}
+
+/* Wait until detection has looked at all that is stored. A keyframe that was
+ * read again after a restart may be counted as well. */
+static void await_seen(struct peer *p)
+{
+    long long n =
+        world_int(&world, "SELECT n FROM poolscope_data.ingest_cursor");
+    for (int i = 0; i < FOUND_S; i++) {
+        if (world_metric(&world,
+                         "poolscope_collector_detect_snapshots_total") >= n) {
+            return;
+        }
+        peer_listen(p, 1);
+    }
+    fail_msg("detection does not get on");
+}
+
+static void begin(struct peer *p, const struct peer_identity *id, uint8_t byte)
+{
+    assert_true(peer_connect(p, world.port, id));
+    p->boot_us = (uint64_t)(10 * DAY_US);
+    p->interval_us = 2 * MINUTE_US;
+    assert_int_equal(peer_hello(p), 0);
+    (void)peer_open(p, byte);
+}
+
+static void a_leak_is_found_and_survives_a_restart(void **state)
+{
+    (void)state;
+    static const char leaks[] = "SELECT count(*) FROM poolscope.leak "
+                                "WHERE tag = 'leaky'";
+    struct peer_identity id;
+    struct peer p;
+    peer_identity_init(&id, "leaking");
+    assert_int_equal(peer_enrol(&id, world.port, world_token(&world, "1")), 0);
+    begin(&p, &id, 1);
+    send_history(&p, 7 * 1440, 720);
+    await_seen(&p);
+    send_history(&p, 718, 60);
+    world_await(&world, FOUND_S,
+                "SELECT count(*) = 1 FROM poolscope.leak WHERE tag = 'leaky' "
+                "AND state = 'open'");
+    /* 144 MiB a day, with its companion, and never the steady one. */
+    print_message("%s\n", world_text(&world, "SELECT summary FROM "
+                                             "poolscope.leak"));
+    assert_string_equal(
+        world_text(&world,
+                   "SELECT array_to_string(tags, ',') || ' ' || (bytes_per_day "
+                   "BETWEEN 136000000 AND 166000000) || ' ' || "
+                   "(exhaustion_at > now()) || ' ' || "
+                   "((evidence ->> 'mann_kendall_z')::real > 2) "
+                   "FROM poolscope.leak WHERE tag = 'leaky'"),
+        "leaky,lockstep true true true");
+    assert_int_equal(world_int(&world, "SELECT count(*) FROM poolscope.leak "
+                                       "WHERE 'steady' = ANY (tags)"),
+                     0);
+    peer_close(&p);
+
+    world_collector_stop(&world, SIGKILL);
+    world_collector_start(&world);
+    begin(&p, &id, 2);
+    send_history(&p, 58, 0);
+    await_seen(&p);
+    assert_int_equal(world_int(&world, leaks), 1);
+    assert_int_equal(world_int(&world, "SELECT count(*) FROM "
+                                       "poolscope.leak_event WHERE kind "
+                                       "IN ('opened', 'reopened', 'resolved')"),
+                     1);
+    peer_close(&p);
+    peer_identity_fini(&id);
+}
+
+static int start_world(void **state)
+{
+    (void)state;
+    world_start(&world, false, NULL, NULL);
+    return 0;
+}
+
+static int stop_world(void **state)
+{
+    (void)state;
+    world_stop(&world);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_leak_is_found_and_survives_a_restart),
+    };
+    return cmocka_run_group_tests(tests, start_world, stop_world);
+}
