@@ -222,7 +222,8 @@ static void on_write(uv_write_t *req, int status)
 
 void conn_flush(struct psc_conn *c)
 {
-    if (c->write_busy || c->tls.out.len == 0 || c->state >= PSC_CONN_CLOSING) {
+    if (c->write_busy || c->tls.out.len == 0 || c->state >= PSC_CONN_CLOSING ||
+        (c->corked && c->state == PSC_CONN_OPEN)) {
         return;
     }
     /* Cannot fail: c->writing is empty. */
@@ -299,6 +300,17 @@ int psc_conn_send(struct psc_conn *c, struct psc_bytes payload)
     c->frames_queued = true;
     conn_flush(c);
     return c->state == PSC_CONN_OPEN ? PSC_OK : PSC_CLOSED;
+}
+
+void psc_conn_cork(struct psc_conn *c)
+{
+    c->corked = true;
+}
+
+void psc_conn_uncork(struct psc_conn *c)
+{
+    c->corked = false;
+    conn_flush(c);
 }
 
 size_t psc_conn_queued(const struct psc_conn *c)

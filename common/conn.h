@@ -82,6 +82,13 @@ void psc_conn_limit_frames(struct psc_conn *c, size_t max_frame_bytes);
  * PSC_NOMEM. After these errors the connection is as it was. */
 PSC_MUST_CHECK int psc_conn_send(struct psc_conn *c, struct psc_bytes payload);
 
+/* Hold frames that are sent from now on, and let them go in one write, which
+ * costs one packet and one wakeup of the peer instead of several. Both within
+ * one callback: the loop must not run in between. Uncork is safe in any state
+ * until on_close, and no callback fires within. */
+void psc_conn_cork(struct psc_conn *c);
+void psc_conn_uncork(struct psc_conn *c);
+
 /* Stop and continue reading from the peer (back-pressure). While paused, the
  * idle time does not run, and the peer's end is not noticed. No callback fires
  * within either. */

@@ -70,6 +70,7 @@ struct psc_conn {
     bool timer_open;    /* likewise */
     bool reading;       /* uv_read_start() is on */
     bool write_busy;    /* req.write is in flight */
+    bool corked;        /* by psc_conn_cork() */
     bool paused;        /* by psc_conn_pause() */
     bool wake;          /* the timer shall go on with kept input */
     bool processing;    /* input is being worked on further up the stack */

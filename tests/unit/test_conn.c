@@ -107,6 +107,35 @@ static void many_small_frames_keep_their_order(void **state)
     link_free(l);
 }
 
+static void corked_frames_go_in_one_write(void **state)
+{
+    (void)state;
+    struct link *l = new_link();
+    link_open(l);
+    struct psc_conn *c = &l->client.conn;
+    psc_conn_cork(c);
+    link_send_ok(&l->client, 100, 'a');
+    link_send_ok(&l->client, 200, 'b');
+    assert_false(c->write_busy);
+    assert_true(psc_conn_queued(c) > 300);
+    psc_conn_uncork(c);
+    assert_true(c->write_busy || psc_conn_queued(c) == 0);
+    assert_int_equal(c->tls.out.len, 0);
+    link_await(l, &l->servers[0].frames, 2);
+    link_await(l, &l->client.drained, 1);
+    psc_conn_uncork(c); /* with nothing to do */
+
+    /* What is held still goes out before the end. */
+    psc_conn_cork(c);
+    link_send_ok(&l->client, 300, 'c');
+    psc_conn_close(c, NULL);
+    psc_conn_uncork(c);
+    link_await(l, &l->servers[0].frames, 3);
+    link_await_both(l);
+    link_expect(&l->servers[0], PSC_CLOSED, "closed by the peer");
+    link_free(l);
+}
+
 static void too_large_a_payload_is_the_callers_error(void **state)
 {
     (void)state;
@@ -599,6 +628,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_of_all_sizes_go_both_ways),
         cmocka_unit_test(many_small_frames_keep_their_order),
+        cmocka_unit_test(corked_frames_go_in_one_write),
         cmocka_unit_test(too_large_a_payload_is_the_callers_error),
         cmocka_unit_test(an_oversized_frame_ends_it),
         cmocka_unit_test(the_frame_limit_can_be_raised),
