@@ -164,6 +164,7 @@ uint64_t spool_bytes(const struct spool *s);
 struct spool_reader {
     uint8_t stream[SPOOL_STREAM_BYTES];
     uint64_t seq;       /* the next one wanted */
+    uint64_t part_seq;  /* first part of the sample that seq goes on; 0: none */
     uint32_t number;    /* segment that fd is of */
     int fd;             /* -1: none open */
     uint64_t at;        /* offset in the file of buf's first byte */

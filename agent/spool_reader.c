@@ -62,8 +62,22 @@ void spool_reader_seek(struct spool_reader *r, struct spool *s,
         spool_reader_close(r, s);
         r->memory_at = 0;
     }
+    if (!same_stream(r->stream, stream) || seq > r->seq || seq <= r->part_seq) {
+        r->part_seq = 0;
+    }
     memcpy(r->stream, stream, SPOOL_STREAM_BYTES);
     r->seq = seq;
+}
+
+/* @record is what the reader gives. */
+static void advance(struct spool_reader *r, const struct spool_record *record)
+{
+    if ((record->flags & SPOOL_MORE) == 0) {
+        r->part_seq = 0;
+    } else if (r->part_seq == 0 || (record->flags & SPOOL_KEYFRAME) != 0) {
+        r->part_seq = record->seq;
+    }
+    r->seq = record->seq + 1;
 }
 
 /* Have at least @need unread bytes in the buffer, if the file has them. */
@@ -182,27 +196,30 @@ static int read_memory(const struct spool *s, struct spool_reader *r,
         at += size;
         r->memory_at = s->memory_base + at;
         if (record->seq >= r->seq) {
-            r->seq = record->seq + 1;
+            advance(r, record);
             return PSC_OK;
         }
     }
     return PSC_MISSING;
 }
 
-/* What follows r->seq in @g cannot be read: drop it, count what of it was not
+/* What follows r->seq in @g cannot be read: drop it, and the sample whose parts
+ * it ends amid, which no collector would acknowledge. Count what of it was not
  * acknowledged. */
 static void drop_rest(struct spool *s, struct spool_reader *r,
                       struct spool_segment *g)
 {
     uint64_t acked = spool_acked(s, g->stream);
-    uint64_t from = r->seq > acked ? r->seq : acked + 1;
+    uint64_t end = r->part_seq >= g->first_seq ? r->part_seq : r->seq;
+    uint64_t from = end > acked ? end : acked + 1;
     uint64_t lost = g->last_seq >= from ? g->last_seq - from + 1 : 0;
     psc_log_error("spool %s: segment %08" PRIx32 " is damaged, %" PRIu64
                   " batches are lost",
                   s->dir, g->number, lost);
     s->dropped += lost;
     s->state_dirty = true;
-    g->last_seq = r->seq - 1;
+    g->last_seq = end - 1;
+    r->part_seq = 0;
     if (g == &s->segments[s->n_segments - 1]) {
         spool_seal(s);
         s->need_roll = true;
@@ -230,7 +247,7 @@ int spool_read(struct spool *s, struct spool_reader *r,
         while (rc == PSC_OK) {
             rc = spool_reader_record(r, s, record);
             if (rc == PSC_OK && record->seq >= r->seq) {
-                r->seq = record->seq + 1;
+                advance(r, record);
                 r->n_failed = 0;
                 return PSC_OK;
             }

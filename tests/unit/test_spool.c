@@ -418,6 +418,50 @@ static void spool_drops_what_is_damaged(void **state)
     spool_close(&s);
 }
 
+static void spool_drops_samples_whole(void **state)
+{
+    (void)state;
+    const char *dir = temp_dir();
+    struct spool s;
+    open_spool(&s, dir);
+    uint8_t payload[100] = {0};
+    struct psc_bytes bytes = {payload, sizeof(payload)};
+    const uint32_t flags[] = {SPOOL_KEYFRAME, 0, SPOOL_KEYFRAME | SPOOL_MORE,
+                              SPOOL_MORE, 0};
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(spool_append(&s, bytes, flags[i], 1, 1), PSC_OK);
+    }
+    spool_close(&s);
+    open_spool(&s, dir);
+    /* The last part is damaged: the others are of no use to anybody. */
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/%08x.seg", dir,
+                   s.segments[0].number);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "\xff", 1, SPOOL_HEADER_BYTES + 4 * 120 + 50),
+                     1);
+    (void)close(fd);
+    uint8_t stream[SPOOL_STREAM_BYTES];
+    uint64_t last;
+    assert_false(spool_front(&s, stream, &last));
+    assert_int_equal(last, 5);
+    struct spool_reader r;
+    struct spool_record record;
+    spool_reader_init(&r);
+    spool_reader_seek(&r, &s, stream, 1);
+    while (spool_read(&s, &r, &record) == PSC_OK) {
+        if (record.seq == 4) {
+            spool_reader_seek(&r, &s, stream, 4); /* as with a full queue */
+            assert_int_equal(spool_read(&s, &r, &record), PSC_OK);
+        }
+    }
+    assert_false(spool_front(&s, stream, &last));
+    assert_int_equal(last, 2); /* so that the stream can be finished */
+    assert_int_equal(s.dropped, 3);
+    spool_reader_fini(&r, &s);
+    spool_close(&s);
+}
+
 static void spool_drops_what_is_gone(void **state)
 {
     (void)state;
@@ -721,6 +765,7 @@ int main(void)
         cmocka_unit_test(spool_cuts_torn_tails),
         cmocka_unit_test(spool_cuts_unfinished_keyframes),
         cmocka_unit_test(spool_drops_what_is_damaged),
+        cmocka_unit_test(spool_drops_samples_whole),
         cmocka_unit_test(spool_drops_what_is_gone),
         cmocka_unit_test(spool_gives_up_what_cannot_be_read),
         cmocka_unit_test(spool_counts_before_it_drops),
