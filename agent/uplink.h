@@ -97,6 +97,7 @@ struct uplink {
         struct psc_conn conn;
     };
     uv_timer_t timer; /* BACKOFF: the pause; else: heartbeat */
+    uint64_t beat_ms; /* loop time of the last heartbeat */
     struct wire_decoder decoder;
     struct psc_buf frame; /* being encoded */
 

@@ -289,6 +289,24 @@ static void uplink_delivers_backlog_and_live(void **state)
     bench_fini(b);
 }
 
+static void heartbeats_go_with_batches(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    start(b);
+    take(b, 1);
+    drain(b);
+    unsigned before = b->fake.n_heartbeats;
+    for (int i = 0; i < 60; i++) { /* far more often than heartbeats */
+        b->to_take = 1;
+        run_ms(b, 10);
+    }
+    unsigned beats = b->fake.n_heartbeats - before;
+    assert_in_range(beats, 2, 600 / 45); /* nine tenths of their 50 ms */
+    drain(b);
+    bench_fini(b);
+}
+
 static void uplink_asks_for_a_keyframe_without_backlog(void **state)
 {
     (void)state;
@@ -709,6 +727,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uplink_delivers_backlog_and_live),
+        cmocka_unit_test(heartbeats_go_with_batches),
         cmocka_unit_test(uplink_asks_for_a_keyframe_without_backlog),
         cmocka_unit_test(uplink_resends_after_cuts),
         cmocka_unit_test(uplink_gets_past_sessions_too_short_to_repeat),
