@@ -1,4 +1,6 @@
-/* Parsing helpers: see text.h. */
+/* Parsing helpers: see text.h. Loops over bytes walk by a pointer of their own:
+ * a read through t->at may alias t->at itself, so that the compiler would have
+ * to store it at every step. */
 #include "agent/text.h"
 
 #include <string.h>
@@ -10,52 +12,49 @@ static bool blank(char c)
 
 void text_skip_blanks(struct text *t)
 {
-    while (t->at < t->end && blank(*t->at)) {
-        t->at++;
+    const char *at = t->at;
+    const char *end = t->end;
+    while (at < end && blank(*at)) {
+        at++;
     }
+    t->at = at;
 }
 
 bool text_word(struct text *t, struct text *word)
 {
     text_skip_blanks(t);
-    word->at = t->at;
-    while (t->at < t->end && !blank(*t->at)) {
-        t->at++;
+    const char *at = t->at;
+    const char *end = t->end;
+    word->at = at;
+    while (at < end && !blank(*at)) {
+        at++;
     }
-    word->end = t->at;
-    return word->at < word->end;
+    word->end = at;
+    t->at = at;
+    return word->at < at;
 }
 
 bool text_u64(struct text *t, uint64_t *value)
 {
-    const char *start = t->at;
-    text_skip_blanks(t);
-    const char *digits = t->at;
+    const char *at = t->at;
+    const char *end = t->end;
+    while (at < end && blank(*at)) {
+        at++;
+    }
+    const char *digits = at;
     uint64_t v = 0;
-    while (t->at < t->end && *t->at >= '0' && *t->at <= '9') {
-        uint64_t digit = (uint64_t)(*t->at - '0');
+    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+        uint64_t digit = (uint64_t)(*at - '0');
         if (v > (UINT64_MAX - digit) / 10) {
-            t->at = start;
             return false;
         }
         v = v * 10 + digit;
-        t->at++;
     }
-    if (t->at == digits) {
-        t->at = start;
+    if (at == digits) {
         return false;
     }
+    t->at = at;
     *value = v;
-    return true;
-}
-
-bool text_take(struct text *t, const char *literal)
-{
-    size_t n = strlen(literal);
-    if (text_left(t) < n || memcmp(t->at, literal, n) != 0) {
-        return false;
-    }
-    t->at += n;
     return true;
 }
 
@@ -77,12 +76,6 @@ bool text_until(struct text *t, const char *literal, struct text *before)
         at++;
     }
     return false;
-}
-
-bool text_equal(const struct text *t, const char *literal)
-{
-    size_t n = strlen(literal);
-    return text_left(t) == n && memcmp(t->at, literal, n) == 0;
 }
 
 bool text_ends(const struct text *t, const char *literal)
@@ -156,14 +149,17 @@ static const char HEX[] = "0123456789ABCDEF";
 void text_put_escaped(struct text_out *out, struct text in)
 {
     for (; in.at < in.end; in.at++) {
-        unsigned char c = (unsigned char)*in.at;
-        if (plain(c)) {
-            if (out->len == out->cap) {
-                return;
-            }
-            out->data[out->len++] = (char)c;
-            continue;
+        const char *run = in.at;
+        while (in.at < in.end && plain((unsigned char)*in.at)) {
+            in.at++;
         }
+        if (in.at > run) {
+            text_put(out, text_of(run, (size_t)(in.at - run)));
+        }
+        if (in.at == in.end) {
+            return;
+        }
+        unsigned char c = (unsigned char)*in.at;
         if (out->cap - out->len < 4) {
             return;
         }

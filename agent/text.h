@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/buf.h"
 
@@ -38,13 +39,26 @@ bool text_word(struct text *t, struct text *word);
 bool text_u64(struct text *t, uint64_t *value);
 
 /* Step over @literal if the text begins with it. */
-bool text_take(struct text *t, const char *literal);
+static inline bool text_take(struct text *t, const char *literal)
+{
+    size_t n = strlen(literal);
+    if (text_left(t) < n || memcmp(t->at, literal, n) != 0) {
+        return false;
+    }
+    t->at += n;
+    return true;
+}
 
 /* Take all up to @literal and step over that. False, with the cursor where it
  * was, if it does not occur. */
 bool text_until(struct text *t, const char *literal, struct text *before);
 
-bool text_equal(const struct text *t, const char *literal);
+static inline bool text_equal(const struct text *t, const char *literal)
+{
+    size_t n = strlen(literal); /* known when it is compiled, for a literal */
+    return text_left(t) == n && memcmp(t->at, literal, n) == 0;
+}
+
 bool text_ends(const struct text *t, const char *literal);
 
 /* A number to an int64_t, at most its maximum. */

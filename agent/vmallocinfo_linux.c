@@ -57,7 +57,9 @@ bool vmallocinfo_parse(struct text line, uint64_t page_bytes,
 {
     struct text range;
     uint64_t size;
-    if (!text_word(&line, &range) ||
+    text_skip_blanks(&line);
+    /* Quicker than text_word(): forty bytes in each of hundreds of lines. */
+    if (!text_until(&line, " ", &range) ||
         memchr(range.at, '-', text_left(&range)) == NULL ||
         !text_u64(&line, &size)) {
         return false;
