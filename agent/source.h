@@ -19,9 +19,9 @@ enum source_group {
 };
 
 struct source_env {
-    const char *root;      /* "" on a live host, else a recorded tree in which
-                              "<root>/proc/slabinfo" … are looked for */
-    const char *state_dir; /* for positions that persist; NULL: none */
+    const char *root;       /* "" on a live host, else a recorded tree in which
+                               "<root>/proc/slabinfo" … are looked for */
+    const char *state_dir;  /* for positions that persist; NULL: none */
     uint32_t top_processes; /* how many to report by each order */
 };
 
