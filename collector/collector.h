@@ -5,8 +5,9 @@
 #include "collector/options.h"
 #include "common/error.h"
 
-/* Serve until SIGTERM or SIGINT. @line tells which file SIGHUP reads again for
- * its log level; argv's wins. Returns 0 after an orderly end. */
+/* Serve until SIGTERM or SIGINT. @argv is read again on SIGHUP, with the file
+ * that it names, for the log level. @options is completed by defaults. Returns
+ * 0 after an orderly end. */
 PSC_MUST_CHECK int collector_run(int argc, char **argv, struct options *options,
                                  struct psc_error *err);
 

@@ -346,7 +346,7 @@ static void memory_is_bounded_while_the_database_waits(void **state)
         world_metric(&world, "poolscope_collector_pending_bytes");
     print_message("pending bytes while blocked: %lld of %d\n", pending,
                   MAX_PENDING);
-    assert_true(pending >= MAX_PENDING / 2 && pending < 2 * MAX_PENDING);
+    assert_true(pending >= MAX_PENDING / 2 && pending < 2LL * MAX_PENDING);
     assert_true(world_metric(&world, "poolscope_collector_paused_sessions") ==
                 1);
     test_sql(other, "COMMIT");
