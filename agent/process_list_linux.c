@@ -202,6 +202,19 @@ static void select_by(struct process_list *l, uint32_t top, order_fn order)
     }
 }
 
+bool process_list_has_program(const struct process_list *l,
+                              const struct process *p)
+{
+    for (uint32_t i = 0; i < l->n_programs; i++) {
+        const struct process *known = &l->now[l->programs[i]];
+        if (known->name_len == p->name_len &&
+            memcmp(known->name, p->name, p->name_len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void process_list_select(struct process_list *l, uint32_t top)
 {
     if (top > PROCESSES_TOP_MAX) {
@@ -214,5 +227,12 @@ void process_list_select(struct process_list *l, uint32_t top)
         select_by(l, top, by_rss);
         select_by(l, top, by_growth);
         select_by(l, top, by_files);
+    }
+    l->n_programs = 0;
+    for (uint32_t i = 0; i < l->n_now; i++) {
+        const struct process *p = &l->now[i];
+        if (p->selected > 0 && !process_list_has_program(l, p)) {
+            l->programs[l->n_programs++] = i;
+        }
     }
 }

@@ -1,7 +1,9 @@
-/* Source processes: the top processes by resident memory, by its growth and by
- * open files. One stat file is read per process, and one fstat of its fd
- * folder gives the number of open files (Linux 6.2 and newer; older ones have
- * the folder's names counted, within a budget per collection).
+/* Source processes: the programs of the top processes by resident memory, by
+ * its growth and by open files, each summed over all processes of that name:
+ * a pid means nothing on another host or tomorrow, and would fill the names
+ * that a fleet knows. One stat file is read per process, and one fstat of its
+ * fd folder gives the number of open files (Linux 6.2 and newer; older ones
+ * have the folder's names counted, within a budget per collection).
  *
  * A process that ends while it is looked at is left out: normal. Kernel
  * threads are read again only now and then. */
@@ -27,7 +29,6 @@ enum {
 struct processes {
     int proc_fd;
     uint64_t page_bytes;
-    double ticks_per_s, boot_s; /* of start times; boot_s 0: unknown */
     uint32_t top;
     bool size_is_count; /* st_size of a fd folder is the number of files */
     uint32_t budget;    /* names left to count in this collection */
@@ -141,17 +142,12 @@ static int look_at(struct processes *s, uint32_t pid)
     return rc;
 }
 
-/* "name[pid]", the name's odd bytes as \xHH. */
-static void put_process(const struct processes *s, struct sample *out,
-                        const struct process *p)
+/* Under the program's name, its odd bytes as \xHH; the sample adds up. */
+static void put_process(struct sample *out, const struct process *p)
 {
     char instance[INSTANCE_MAX_BYTES];
-    struct text_out o = {instance, 0, sizeof(instance) - 13};
+    struct text_out o = {instance, 0, sizeof(instance) - 1};
     text_put_escaped(&o, text_of(p->name, p->name_len));
-    o.cap = sizeof(instance) - 1;
-    text_puts(&o, "[");
-    text_put_u64(&o, p->pid);
-    text_puts(&o, "]");
     instance[o.len] = '\0';
     /* One counter that does not fit costs that counter only. */
     (void)!sample_counter(out, "process_resident_memory_bytes", instance,
@@ -160,11 +156,7 @@ static void put_process(const struct processes *s, struct sample *out,
                           p->virtual_bytes);
     (void)!sample_counter(out, "process_open_fds", instance, p->open_files);
     (void)!sample_counter(out, "process_threads", instance, p->threads);
-    if (s->boot_s > 0) {
-        double start = s->boot_s + (double)p->start_ticks / s->ticks_per_s;
-        (void)!sample_counter_real(out, "process_start_time_seconds", instance,
-                                   start);
-    }
+    (void)!sample_counter(out, "process_instances", instance, 1);
 }
 
 static int processes_collect(void *state, struct sample *out,
@@ -192,8 +184,8 @@ static int processes_collect(void *state, struct sample *out,
     for (uint32_t i = 0; i < s->list.n_now; i++) {
         const struct process *p = &s->list.now[i];
         threads += p->threads;
-        if (p->selected > 0) {
-            put_process(s, out, p);
+        if (!p->kernel_thread && process_list_has_program(&s->list, p)) {
+            put_process(out, p);
         }
     }
     (void)!sample_counter(out, "node_processes_pids", "", s->n_pids);
@@ -212,18 +204,6 @@ static void processes_close(void *state)
     free(s);
 }
 
-/* "btime 1700000000" of /proc/stat. */
-static int on_stat(void *ctx, struct text line)
-{
-    double *boot_s = ctx;
-    uint64_t v;
-    if (text_take(&line, "btime ") && text_u64(&line, &v)) {
-        *boot_s = (double)v;
-        return 1;
-    }
-    return 0;
-}
-
 static int processes_open(const struct source_env *env, void **state,
                           struct psc_error *err)
 {
@@ -233,7 +213,6 @@ static int processes_open(const struct source_env *env, void **state,
     }
     process_list_init(&s->list);
     s->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    s->ticks_per_s = (double)sysconf(_SC_CLK_TCK);
     s->top = env->top_processes;
     char path[PROC_PATH_MAX_BYTES];
     int n = snprintf(path, sizeof(path), "%s/proc", env->root);
@@ -252,18 +231,13 @@ static int processes_open(const struct source_env *env, void **state,
     s->size_is_count = env->root[0] == '\0' &&
                        fstatat(s->proc_fd, "self/fd", &st, 0) == 0 &&
                        st.st_size > 0;
-    struct proc_file stat;
-    if (proc_file_open(&stat, env->root, "/proc/stat", "", NULL) == 0) {
-        (void)!proc_file_lines(&stat, on_stat, &s->boot_s, NULL);
-        proc_file_close(&stat);
-    }
     *state = s;
     return 0;
 }
 
 const struct source source_processes = {
     .name = "processes",
-    .help = "the largest processes, the fastest growing, and those with most "
+    .help = "programs: the largest, the fastest growing, and those with most "
             "files, from /proc/PID",
     .group = SOURCE_COUNTERS,
     .open = processes_open,

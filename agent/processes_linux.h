@@ -9,6 +9,7 @@
 #define PROCESS_NAME_BYTES 16
 #define PROCESSES_MAX      65536u
 #define PROCESSES_TOP_MAX  100u
+#define PROGRAMS_MAX       (3 * PROCESSES_TOP_MAX)
 
 struct process_stat {
     uint32_t pid;
@@ -39,6 +40,9 @@ struct process_list {
     uint32_t n_now, n_then, cap; /* cap: of both */
     uint32_t cursor;             /* in then: all before it have lower pids */
     uint32_t collection;         /* counts them */
+    /* The programs of the selected processes, each once: an index into now. */
+    uint32_t programs[PROGRAMS_MAX];
+    uint32_t n_programs;
 };
 
 void process_list_init(struct process_list *l);
@@ -65,8 +69,13 @@ PSC_MUST_CHECK int process_list_keep(struct process_list *l,
                                      const struct process *then);
 
 /* Mark (`selected`) the @top processes by resident memory, by growth and by
- * open files. A process of its first collection counts only if that is the
- * list's first one too: short-lived ones would fill the dictionaries. */
+ * open files, and list their programs. A process of its first collection counts
+ * only if that is the list's first one too: short-lived ones would fill the
+ * dictionaries. */
 void process_list_select(struct process_list *l, uint32_t top);
+
+/* Whether @p runs one of the listed programs (has its name). */
+bool process_list_has_program(const struct process_list *l,
+                              const struct process *p);
 
 #endif
