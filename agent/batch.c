@@ -17,7 +17,7 @@
 #define DAY_US (86400 * 1000000LL)
 
 enum {
-    TAGS_BUDGET_BYTES = 384 << 10,
+    TAGS_BUDGET_BYTES = 96 << 10, /* a slow link passes it within 30 s */
     FRAME_MAX_BYTES = SPOOL_PAYLOAD_MAX_BYTES - 4096, /* the rest: fields */
     KEYFRAME_FACTOR = 4, /* as many bytes of deltas end a keyframe's life */
     PARTS_MAX = 64,
