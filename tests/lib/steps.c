@@ -414,6 +414,25 @@ static void check_counters(struct world *w, const char *host)
     PQclear(r);
 }
 
+/* Tags and counters are taken together here: none may come without the other,
+ * or a part of a batch would be lost unseen. */
+static void check_pairs(struct world *w, const char *host)
+{
+    static const char sql[] =
+        "SELECT count(*) FROM (SELECT host_id, n"
+        "  FROM poolscope_data.snapshot) s"
+        " FULL JOIN (SELECT host_id, n FROM poolscope_data.counter_sample) c"
+        "  USING (host_id, n)"
+        " JOIN poolscope_data.host h USING (host_id)"
+        " WHERE h.host = '%s' AND (s IS NULL OR c IS NULL)";
+    PGresult *r = rows(w, sql, host);
+    if (strcmp(PQgetvalue(r, 0, 0), "0") != 0) {
+        fail_msg("%s samples of %s lack their tags or their counters",
+                 PQgetvalue(r, 0, 0), host);
+    }
+    PQclear(r);
+}
+
 /* What dashboards ask: as many points as samples, each step in its turn. */
 static void check_history(struct world *w, const char *host)
 {
@@ -474,6 +493,7 @@ void steps_check(struct steps *s, struct world *w, const char *host,
     (void)steps_pause(s);
     check_tags(w, host);
     check_counters(w, host);
+    check_pairs(w, host);
     check_history(w, host);
     check_events(s, w, host, lost_ok);
 }

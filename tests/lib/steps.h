@@ -37,7 +37,8 @@ void steps_stop(struct steps *s);
 void steps_await(struct steps *s, struct world *w, const char *host,
                  bool lost_ok, int timeout_s);
 
-/* Check everything that is stored of the host. @lost_ok: events may be missing
+/* Check everything that is stored of the host, whose agent must take tags and
+ * counters at the same interval. @lost_ok: events may be missing
  * (their batches were dropped), but none may be there twice. */
 void steps_check(struct steps *s, struct world *w, const char *host,
                  bool lost_ok);
