@@ -169,7 +169,10 @@ void conn_start_tls(struct psc_conn *c, const char *name, SSL_SESSION **session)
         psc_tls_resume(&c->tls, session);
     }
     c->heard_ms = now_ms(c);
-    if (psc_tls_handshake(&c->tls, &err) != PSC_OK) {
+    /* A server has nothing to say before the client has; until then it spares
+     * the buffers that OpenSSL takes for a handshake. */
+    if (SSL_is_server(c->tls.ssl) != 1 &&
+        psc_tls_handshake(&c->tls, &err) != PSC_OK) {
         conn_end_politely(c, &err);
         return;
     }
