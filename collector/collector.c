@@ -11,6 +11,7 @@
 
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@ enum {
     RETRY_S = 2,
     METRICS_MAX_BYTES = 64 * 1024,
     N_SIGNALS = 3,
+    TRIM_SESSIONS = 500, /* gone: worth giving memory back */
 };
 
 struct collector {
@@ -53,6 +55,7 @@ struct collector {
     struct store store;
     struct ingest ingest;
     struct sessions sessions;
+    unsigned most_sessions; /* since memory was given back last */
     struct listener listener;
     bool listening;
     struct metrics_server *server;
@@ -213,9 +216,23 @@ static void poll_database(struct collector *c)
     store_poll(&c->store, &c->poll);
 }
 
+/* After a crowd of connections has gone, the C library would keep their memory
+ * for the next one. */
+static void trim_memory(struct collector *c)
+{
+    unsigned n = c->sessions.n;
+    if (n + TRIM_SESSIONS < c->most_sessions) {
+        (void)malloc_trim(0);
+        c->most_sessions = n;
+    } else if (n > c->most_sessions) {
+        c->most_sessions = n;
+    }
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct collector *c = timer->data;
+    trim_memory(c);
     struct psc_error err = {.msg = ""};
     int64_t now_us = psc_clock_wall_us();
     registry_day(&c->sessions.decode.tags, now_us);
