@@ -580,7 +580,8 @@ static void memory_is_bounded(void **state)
                   (double)once_kib / MIB, (double)again_kib / MIB);
     if (!world_sanitised()) {
         assert_true(again_kib - once_kib < 4 * MIB);
-        assert_true(peak_kib - start_kib < 600 * MIB);
+        assert_true(peak_kib - start_kib < 400 * MIB);
+        assert_true(again_kib - start_kib < 50 * MIB);
     }
 }
 
