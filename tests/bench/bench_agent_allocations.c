@@ -5,9 +5,9 @@
  *   bench-agent-allocations DIR [SAMPLES]
  *
  * Keeps its spool in DIR, which it makes. Prints the mean over the steady
- * samples as a whole number rounded up. Not steady are the first four,
- * keyframes, and those with a new name (a process that was not there before):
- * dictionaries grow with what they have never seen. */
+ * samples as a whole number rounded up. Not steady are the first ones, in which
+ * buffers grow to their size, keyframes, and those with a new name (a process
+ * that was not there before), with which the dictionary grows. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -19,10 +19,11 @@
 #include "agent/spool_io.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/log.h"
 
 enum {
-    SAMPLES = 40,
-    WARM_SAMPLES = 4, /* dictionaries and buffers grow to their size */
+    SAMPLES = 120,
+    WARM_SAMPLES = 36, /* two windows of the processes' growth */
     PAUSE_MS = 50,
     DUE = 1 << SOURCE_TAGS | 1 << SOURCE_COUNTERS,
 };
@@ -110,6 +111,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s DIR [SAMPLES]\n", argv[0]);
         return 2;
     }
+    psc_log_init("bench-agent-allocations", PSC_LOG_WARN);
     if (start(&run, argv[1], &err) != PSC_OK) {
         fprintf(stderr, "%s: %s\n", argv[0], err.msg);
         return 1;
