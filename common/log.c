@@ -117,8 +117,9 @@ void psc_log(enum psc_log_level level, const char *fmt, ...)
     size_t n = put_head(line, 96, level);
     n += put_clean(line + n, sizeof(line) - n - 8, text);
     if (state.colour && levels[level].colour[0] != '\0') {
-        memcpy(line + n, "\033[0m", 4);
-        n += 4;
+        static const char plain[] = {'\033', '[', '0', 'm'};
+        memcpy(line + n, plain, sizeof(plain));
+        n += sizeof(plain);
     }
     line[n++] = '\n';
 
