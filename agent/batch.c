@@ -20,6 +20,7 @@ enum {
     TAGS_BUDGET_BYTES = 96 << 10, /* a slow link passes it within 30 s */
     FRAME_MAX_BYTES = SPOOL_PAYLOAD_MAX_BYTES - 4096, /* the rest: fields */
     KEYFRAME_FACTOR = 4, /* as many bytes of deltas end a keyframe's life */
+    DELTA_BYTES = 2048,  /* of a column; those of a busy host fit */
     PARTS_MAX = 64,
 };
 
@@ -35,6 +36,16 @@ struct take {
     uint32_t next_tag; /* as table_encode() has it */
 };
 
+/* Room for usual deltas from the start, so that none has to allocate. Where
+ * this fails they grow as they are written: encoding begins with a reset. */
+static void make_room(struct table_writer *w)
+{
+    struct psc_buf *columns[] = {&w->names, &w->gaps, &w->gone, &w->values};
+    for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+        (void)!psc_buf_reserve(columns[i], DELTA_BYTES);
+    }
+}
+
 void batcher_init(struct batcher *b, struct spool *spool,
                   const uint8_t boot_id[16])
 {
@@ -44,6 +55,8 @@ void batcher_init(struct batcher *b, struct spool *spool,
     b->budget_bytes = TAGS_BUDGET_BYTES;
     table_writer_init(&b->tags, FRAME_MAX_BYTES);
     table_writer_init(&b->counters, FRAME_MAX_BYTES);
+    make_room(&b->tags);
+    make_room(&b->counters);
     psc_buf_init(&b->frame, SPOOL_PAYLOAD_MAX_BYTES);
     b->want_keyframe = true;
     b->states_due = true;
