@@ -1,8 +1,9 @@
 /* The hosts under detection, and a pass over those that have advanced.
  *
  * Failures: when anything of a host fails, its state is dropped and built anew
- * at the next pass: what was found but not written is found again. When
- * another process holds the lock, all state is dropped. */
+ * a minute later, in silence up to where it had been looked at: what was found
+ * but not written is found again. When another process holds the lock, all
+ * state is dropped. */
 #include "collector/watch.h"
 
 #include <stdlib.h>
@@ -19,6 +20,7 @@ enum {
 };
 
 #define DEFAULT_INTERVAL_US (60 * PSC_US_PER_S)
+#define RETRY_US            (60 * PSC_US_PER_S)
 
 struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
 {
@@ -45,8 +47,18 @@ static void reset_host(struct watch_host *h)
     };
 }
 
+/* What had not been looked at when the host failed is not history yet. */
+static void fail_host(struct watch_host *h)
+{
+    int64_t silent_to_n = h->position_n > 0 ? h->position_n : h->silent_to_n;
+    reset_host(h);
+    h->silent_to_n = silent_to_n;
+    h->retry_us = psc_clock_mono_us() + RETRY_US;
+}
+
 static void drop_hosts(struct watch *w)
 {
+    w->noted = false;
     for (uint32_t i = 0; i < w->n_hosts; i++) {
         reset_host(w->host[i]);
         free(w->host[i]);
@@ -151,8 +163,8 @@ static struct watch_host *get_host(struct watch *w, int64_t host_id)
     return h;
 }
 
-/* Begin with a host: its open findings, and in silence what is stored. */
-static int build_host(struct watch *w, struct watch_host *h, int64_t n)
+/* Begin with a host: its open findings, then what is stored. */
+static int build_host(struct watch *w, struct watch_host *h)
 {
     struct detect_settings settings;
     detect_settings_default(&settings);
@@ -160,7 +172,6 @@ static int build_host(struct watch *w, struct watch_host *h, int64_t n)
     if (rc != PSC_OK) {
         return psc_error_set(w->err, rc, "out of memory");
     }
-    h->silent_to_n = n;
     return watch_restore(w, h);
 }
 
@@ -173,17 +184,18 @@ static int look_at(struct watch *w, int64_t host_id, int64_t n,
     }
     if (n < h->position_n) {
         reset_host(h); /* the database went back in time: a restored backup */
+        h->silent_to_n = n;
     }
-    if (n == h->position_n) {
+    if (n == h->position_n || psc_clock_mono_us() < h->retry_us) {
         return PSC_OK;
     }
-    int rc = h->detect == NULL ? build_host(w, h, n) : PSC_OK;
+    int rc = h->detect == NULL ? build_host(w, h) : PSC_OK;
     h->interval_us = interval_us > 0 ? interval_us : DEFAULT_INTERVAL_US;
     if (rc == PSC_OK) {
         rc = watch_feed(w, h);
     }
     if (rc != PSC_OK) {
-        reset_host(h);
+        fail_host(h);
     } else if (!atomic_load(w->stop)) {
         h->position_n = n;
     }
@@ -202,24 +214,69 @@ static void tell_metrics(struct watch *w)
     metrics_set(w->metrics, detect_bytes, bytes);
 }
 
-int watch_pass(struct watch *w, PGconn *conn, struct psc_error *err)
+/* What is stored of each host now is history; what comes later is news. */
+static int note_histories(struct watch *w, const PGresult *res)
+{
+    for (int row = 0; row < PQntuples(res); row++) {
+        struct watch_host *h = get_host(w, pgresult_int64(res, row, 0));
+        if (h == NULL) {
+            return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+        }
+        if (h->detect == NULL && h->silent_to_n == 0) {
+            h->silent_to_n = pgresult_int64(res, row, 1);
+        }
+    }
+    w->noted = true;
+    return PSC_OK;
+}
+
+/* Where the hosts stand, in *@res to be cleared; NULL if others detect. */
+static int read_positions(struct watch *w, PGconn *conn, PGresult **res)
 {
     struct pgparams none = {.n = 0};
-    w->err = err;
+    *res = NULL;
     int rc = begin_pass(w, conn);
     if (rc != PSC_OK || !w->locked) {
         return rc;
     }
-    PGresult *res = watch_query(w, "positions", &none);
-    if (res == NULL) {
-        return err->code;
+    *res = watch_query(w, "positions", &none);
+    if (*res == NULL) {
+        return w->err->code;
     }
-    for (int row = 0;
-         rc == PSC_OK && row < PQntuples(res) && !atomic_load(w->stop); row++) {
+    return w->noted ? PSC_OK : note_histories(w, *res);
+}
+
+int watch_begin(struct watch *w, PGconn *conn, struct psc_error *err)
+{
+    PGresult *res;
+    w->err = err;
+    int rc = read_positions(w, conn, &res);
+    PQclear(res);
+    return rc;
+}
+
+int watch_pass(struct watch *w, PGconn *conn, struct psc_error *err)
+{
+    struct psc_error first = {.msg = ""};
+    PGresult *res;
+    w->err = err;
+    int rc = read_positions(w, conn, &res);
+    int failed = PSC_OK;
+    for (int row = 0; res != NULL && rc == PSC_OK && row < PQntuples(res) &&
+                      !atomic_load(w->stop);
+         row++) {
         rc = look_at(w, pgresult_int64(res, row, 0),
                      pgresult_int64(res, row, 1), pgresult_int64(res, row, 2));
+        if (rc == PSC_DATABASE) { /* the other hosts can do nothing for it */
+            first = failed == PSC_OK ? *err : first;
+            failed = rc;
+            rc = PSC_OK;
+        }
     }
     PQclear(res);
     tell_metrics(w);
-    return rc;
+    if (rc == PSC_OK && failed != PSC_OK) {
+        *err = first;
+    }
+    return rc != PSC_OK ? rc : failed;
 }

@@ -11,6 +11,7 @@
 enum { PAGE_ROWS = 256, FIRST_IDS = 256 };
 
 #define YEAR_2000_US (946684800 * PSC_US_PER_S)
+#define DAY_US       (86400 * PSC_US_PER_S)
 
 /* The counter rows that were read ahead. */
 struct counters {
@@ -215,19 +216,28 @@ static void note_boot(struct watch_host *h, const PGresult *res, int row)
     h->has_boot = true;
 }
 
+/* A clock that was wrong for a moment must not move detection's: an impossible
+ * time, past or to come, is taken for that of the snapshot before. */
+static void note_time(struct watch_host *h, int64_t at_us)
+{
+    if (at_us >= YEAR_2000_US && at_us <= psc_clock_wall_us() + DAY_US) {
+        h->at_us = at_us;
+    }
+}
+
 static int feed_row(struct watch *w, struct watch_host *h, const PGresult *res,
                     int row)
 {
     struct emission e = {w, h};
     int64_t n = pgresult_int64(res, row, 0);
-    int64_t at_us = pgresult_time(res, row, 1);
     bool silent = n <= h->silent_to_n;
     h->tags_n = n;
-    if (at_us < YEAR_2000_US) {
+    note_time(h, pgresult_time(res, row, 1));
+    if (h->at_us == 0) {
         return PSC_OK; /* no time to speak of */
     }
     note_boot(h, res, row);
-    detect_begin(h->detect, at_us, h->interval_us);
+    detect_begin(h->detect, h->at_us, h->interval_us);
     int rc = feed_tags(w, h, res, row, pgresult_bool(res, row, 3));
     feed_gone(h, res, row);
     if (h->available_bytes >= 0 && h->total_bytes > 0) {

@@ -15,6 +15,8 @@ struct watch_host {
     int64_t tags_n;      /* last snapshot fed */
     int64_t counters_n;  /* last counter sample read */
     int64_t silent_to_n; /* up to here history is fed again */
+    int64_t retry_us;    /* monotonic: not before, after a failure */
+    int64_t at_us;       /* last possible time of a snapshot; 0: none */
     int64_t interval_us;
     struct detect_host *detect;           /* owned; NULL: to be built */
     int64_t available_bytes, total_bytes; /* of memory; -1: unknown */
@@ -37,6 +39,7 @@ struct watch {
     PGconn *conn;             /* of the present pass */
     PGconn *prepared_on;      /* where the statements are */
     bool locked;              /* this connection holds the fleet's lock */
+    bool noted;               /* what was stored when the lock came */
     struct psc_error *err;    /* of the present pass */
     int rc;                   /* of a finding's write within a callback */
     struct watch_host **host; /* sorted by host_id; owned */

@@ -112,6 +112,67 @@ static void a_leak_is_found_and_survives_a_restart(void **state)
     peer_identity_fini(&id);
 }
 
+/* Reading the host's rows fails from the worker's next connection on. */
+static void break_reading(const char *host)
+{
+    char sql[1024];
+    PGconn *owner = test_database_connect(&world.db, DATABASE_OWNER);
+    (void)snprintf(
+        sql, sizeof(sql),
+        "ALTER FUNCTION poolscope_api.tag_rows RENAME TO tag_rows_sound; "
+        "CREATE FUNCTION poolscope_api.tag_rows(p_host_id bigint, "
+        "p_after_n bigint, p_since timestamptz, p_max_rows integer) "
+        "RETURNS TABLE (n bigint, at timestamptz, boot_id uuid, "
+        "keyframe boolean, tag_ids integer[], outstanding bigint[], "
+        "bytes bigint[], gone integer[]) "
+        "LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+        "IF p_host_id = (SELECT host_id FROM poolscope_data.host "
+        "WHERE host = '%s') THEN RAISE 'broken'; END IF; "
+        "RETURN QUERY SELECT * FROM poolscope_api.tag_rows_sound($1, $2, $3, "
+        "$4); END $$; "
+        "GRANT EXECUTE ON FUNCTION poolscope_api.tag_rows TO poolscope_writer",
+        host);
+    test_sql(owner, sql);
+    PQfinish(owner);
+}
+
+/* The host that fails is looked at first; the other one has a sample of a time
+ * to come in its history. */
+static void one_bad_host_or_sample_hides_no_leak(void **state)
+{
+    (void)state;
+    struct peer_identity bad, good;
+    struct peer p;
+    peer_identity_init(&bad, "bad");
+    peer_identity_init(&good, "good");
+    assert_int_equal(peer_enrol(&bad, world.port, world_token(&world, "1")), 0);
+    assert_int_equal(peer_enrol(&good, world.port, world_token(&world, "1")),
+                     0);
+    begin(&p, &bad, 3);
+    send_history(&p, 10, 0);
+    peer_close(&p);
+    begin(&p, &good, 4);
+    send_history(&p, 7 * 1440, 7 * 1440 - 20);
+
+    world_collector_stop(&world, SIGKILL);
+    PGconn *owner = test_database_connect(&world.db, DATABASE_OWNER);
+    test_sql(owner, "UPDATE poolscope_data.snapshot s SET at = at + '2 years' "
+                    "FROM poolscope_data.host h WHERE s.host_id = h.host_id "
+                    "AND host = 'good' AND n = 5");
+    PQfinish(owner);
+    break_reading("bad");
+    peer_close(&p);
+    world_collector_start(&world);
+    begin(&p, &good, 5);
+    send_history(&p, 7 * 1440 - 20, 60);
+    world_await(&world, FOUND_S,
+                "SELECT count(*) = 1 FROM poolscope.leak_host "
+                "WHERE host = 'good'");
+    peer_close(&p);
+    peer_identity_fini(&bad);
+    peer_identity_fini(&good);
+}
+
 static int start_world(void **state)
 {
     (void)state;
@@ -130,6 +191,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_leak_is_found_and_survives_a_restart),
+        cmocka_unit_test(one_bad_host_or_sample_hides_no_leak),
     };
     return cmocka_run_group_tests(tests, start_world, stop_world);
 }
