@@ -205,6 +205,7 @@ void session_send(struct session *s, const struct wire_message *m)
     if (rc != PSC_OK) {
         session_close(s, rc, "the peer does not take what it is sent");
     }
+    s->sent = true;
 }
 
 void session_send_pulse(struct session *s)
@@ -239,9 +240,11 @@ static void on_timer(uv_timer_t *timer)
                        "the certificate has expired; renew it");
         return;
     }
-    if (s->hello_done) {
+    /* Anything sent since the last tick has told the peer that we live. */
+    if (s->hello_done && !s->sent) {
         session_send_pulse(s);
     }
+    s->sent = false;
 }
 
 /* ---- frames ---- */

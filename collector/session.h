@@ -17,7 +17,8 @@
  *               freed
  *
  * Every state may go to CLOSING, and each before READY has a deadline. From
- * Hello on the collector sends a Pulse every 10 s, whatever else happens. */
+ * Hello on the collector looks every 10 s, and sends a Pulse if it has sent
+ * nothing since the last look. */
 #ifndef PSC_COLLECTOR_SESSION_H
 #define PSC_COLLECTOR_SESSION_H
 

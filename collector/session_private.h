@@ -23,6 +23,7 @@ struct session {
     int64_t deadline_us; /* monotonic; of the states before READY */
     unsigned n_requests; /* of the store, whose on_done is to come */
     bool hello_done;     /* pulses are sent from here on */
+    bool sent;           /* something, since the timer last fired */
 
     /* who it is, from the certificate and the claim */
     int64_t host_id;
