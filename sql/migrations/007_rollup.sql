@@ -142,15 +142,19 @@ BEGIN
         END IF;
         rolled := rolled + host_rollup(due, deadline);
     END LOOP;
-    made := partitions_ahead(); -- late: it holds locks until the end
     IF NOT more THEN
-        dropped := partitions_drop();
         UPDATE maintenance SET next_at = now() + interval '1 day'
         WHERE job = 'daily' AND next_at <= now();
         IF FOUND THEN
             PERFORM default_rows_drop();
             PERFORM registry_forget();
         END IF;
+    END IF;
+    -- Last, since they hold locks until the end that readers wait for; a drop
+    -- those of the whole table, which ingest waits for too.
+    made := partitions_ahead();
+    IF NOT more THEN
+        dropped := partitions_drop();
     END IF;
     RETURN jsonb_build_object('partitions_made', made,
         'hours_rolled_up', rolled, 'partitions_dropped', dropped,
