@@ -158,6 +158,9 @@ CREATE FUNCTION poolscope_api.host_heartbeat(
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 BEGIN
+    -- In the order in which units come by: they wait instead of deadlocking.
+    PERFORM FROM host_state s WHERE s.host_id = ANY (p_host_ids)
+    ORDER BY s.host_id FOR UPDATE;
     UPDATE host_state s
     SET seen_at = greatest(s.seen_at, b.seen_at),
         clock_offset_us = b.clock_offset_us,
@@ -190,6 +193,7 @@ END $$;
 
 -- What is missing is inserted in the order of its keys, so that two
 -- collectors that learn the same tags at once wait instead of deadlocking.
+-- What is asked for is in use: registry_forget() must leave it alone.
 CREATE FUNCTION poolscope_api.intern_tags(p_pools text[], p_tags text[],
                                           p_flags integer[])
 RETURNS integer[] LANGUAGE plpgsql SECURITY DEFINER
@@ -209,9 +213,16 @@ BEGIN
     LIMIT greatest(room, 0)
     ON CONFLICT (pool, tag) DO NOTHING;
 
-    UPDATE tag t SET flags = t.flags | w.flags
-    FROM unnest(p_pools, p_tags, p_flags) AS w(pool, tag, flags)
-    WHERE t.pool = w.pool AND t.tag = w.tag AND t.flags | w.flags <> t.flags;
+    WITH due AS MATERIALIZED (
+        SELECT t.tag_id, w.flags
+        FROM unnest(p_pools, p_tags, p_flags) AS w(pool, tag, flags)
+        JOIN tag t ON t.pool = w.pool AND t.tag = w.tag
+        WHERE t.flags | w.flags <> t.flags
+           OR t.last_seen < now() - interval '7 days'
+        ORDER BY t.tag_id FOR UPDATE OF t
+    )
+    UPDATE tag t SET flags = t.flags | due.flags, last_seen = now()
+    FROM due WHERE t.tag_id = due.tag_id;
 
     RETURN ARRAY(
         SELECT t.tag_id
@@ -238,6 +249,17 @@ BEGIN
     LIMIT greatest(room, 0)
     ON CONFLICT (counter, instance) DO NOTHING;
 
+    WITH due AS MATERIALIZED (
+        SELECT t.counter_id
+        FROM unnest(p_counters, p_instances) AS w(counter, instance)
+        JOIN counter_name t
+             ON t.counter = w.counter AND t.instance = w.instance
+        WHERE t.last_seen < now() - interval '7 days'
+        ORDER BY t.counter_id FOR UPDATE OF t
+    )
+    UPDATE counter_name t SET last_seen = now()
+    FROM due WHERE t.counter_id = due.counter_id;
+
     RETURN ARRAY(
         SELECT t.counter_id
         FROM unnest(p_counters, p_instances) WITH ORDINALITY
@@ -247,11 +269,13 @@ BEGIN
         ORDER BY w.i);
 END $$;
 
+-- What may soon be forgotten is left out: it is interned when it comes back.
 CREATE FUNCTION poolscope_api.tags()
 RETURNS TABLE (tag_id integer, pool text, tag text, flags integer)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
-    SELECT t.tag_id, t.pool, t.tag, t.flags FROM tag t ORDER BY t.tag_id
+    SELECT t.tag_id, t.pool, t.tag, t.flags FROM tag t
+    WHERE t.last_seen > now() - interval '90 days' ORDER BY t.tag_id
 $$;
 
 CREATE FUNCTION poolscope_api.counters()
@@ -259,7 +283,8 @@ RETURNS TABLE (counter_id integer, counter text, instance text)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
     SELECT c.counter_id, c.counter, c.instance
-    FROM counter_name c ORDER BY c.counter_id
+    FROM counter_name c
+    WHERE c.last_seen > now() - interval '90 days' ORDER BY c.counter_id
 $$;
 
 -- -------------------------------------------------------------- batches
@@ -339,7 +364,8 @@ END $$;
 
 -- Each event is stored once: a source counts its events within a boot, and an
 -- agent that starts anew may tell some again. Without a position an event
--- stands for itself.
+-- stands for itself. Sources are a handful; of a host that invents ever more
+-- of them only the newest are remembered.
 CREATE FUNCTION poolscope_data.event_store(
     p_host_id bigint, p_n bigint, p_at timestamptz, p_boot_id uuid,
     p_events jsonb)
@@ -348,8 +374,10 @@ SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     positions jsonb;
 BEGIN
-    SELECT CASE WHEN s.event_boot_id = p_boot_id THEN s.event_positions
-                ELSE '{}' END INTO positions
+    SELECT CASE WHEN s.event_boot_id = p_boot_id
+                 AND (SELECT count(*)
+                      FROM jsonb_object_keys(s.event_positions)) <= 64
+                THEN s.event_positions ELSE '{}' END INTO positions
     FROM host_state s WHERE s.host_id = p_host_id;
     INSERT INTO event (host_id, n, at, source, event_id, message, details)
     SELECT p_host_id, p_n, coalesce(from_us(e.at_us), p_at),

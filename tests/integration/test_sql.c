@@ -382,6 +382,70 @@ static void interning_is_stable_and_bounded(void **state)
     test_sql(writer, "SELECT poolscope_api.setting_set('max_tags', '1000000')");
 }
 
+/* A name that comes back after months is in use from then on. */
+static void a_name_that_returns_is_not_forgotten(void **state)
+{
+    (void)state;
+    static const char intern[] =
+        "SELECT poolscope_api.intern_tags('{slab,slab}', '{back,kept}', "
+        "'{8,8}'), poolscope_api.intern_counters('{back}', '{\"\"}')";
+    static const char loaded[] = "SELECT count(*) FROM poolscope_api.tags() "
+                                 "WHERE tag IN ('back', 'kept', 'lost')";
+    static const char names[] =
+        "SELECT string_agg(name, ' ' ORDER BY name) FROM ("
+        "SELECT tag FROM poolscope_data.tag WHERE tag IN ('back', 'lost') "
+        "UNION ALL SELECT 'counter ' || counter FROM "
+        "poolscope_data.counter_name WHERE counter = 'back') AS x(name)";
+    test_sql(writer, intern);
+    test_sql(writer, "SELECT poolscope_api.intern_tags('{slab}', '{lost}', "
+                     "'{8}')");
+    test_sql(owner, "UPDATE poolscope_data.tag SET last_seen = "
+                    "now() - interval '1 year' WHERE tag IN ('back', 'lost'); "
+                    "UPDATE poolscope_data.counter_name SET last_seen = "
+                    "now() - interval '1 year' WHERE counter = 'back'");
+    assert_int_equal(test_sql_int(writer, loaded), 1);
+    test_sql(writer, intern);
+    assert_int_equal(test_sql_int(writer, loaded), 2);
+    test_sql(owner, "SELECT poolscope_data.registry_forget()");
+    assert_string_equal(test_sql_text(owner, names), "back counter back");
+}
+
+/* A unit has one host's state and comes to another's, while heartbeats of both
+ * arrive in the other order. */
+static void heartbeats_and_units_do_not_deadlock(void **state)
+{
+    (void)state;
+    long long one = test_host_enrol(writer, "heart one");
+    long long two = test_host_enrol(writer, "heart two");
+    long long session = test_session_claim(writer, two); /* its row is first */
+    struct test_batch b = {
+        .host_id = one,
+        .session = test_session_claim(writer, one),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+        .sources = "[]",
+    };
+    char sql[400];
+    (void)snprintf(sql, sizeof(sql),
+                   "SELECT poolscope_api.host_heartbeat('{%lld,%lld}', "
+                   "'{%lld,%lld}', ARRAY[now(), now()], '{0,0}', '{0,0}', "
+                   "'{0,0}')",
+                   two, one, session, b.session);
+    PGconn *other = test_database_connect(&db, DATABASE_WRITER);
+    test_sql(writer, "BEGIN");
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_int_equal(PQsendQuery(other, sql), 1);
+    (void)usleep(300000); /* for it to wait */
+    b.host_id = two;
+    b.session = session;
+    assert_string_equal(test_batch_store(writer, &b), "stored");
+    test_sql(writer, "COMMIT");
+    PGresult *result = PQgetResult(other);
+    assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
+    PQclear(result);
+    PQfinish(other);
+}
+
 static void hosts_tell_how_they_fare(void **state)
 {
     (void)state;
@@ -472,6 +536,23 @@ static void events_are_stored_once(void **state)
     b.boot_id = other_boot;
     assert_string_equal(test_batch_store(writer, &b), "stored");
     assert_string_equal(test_sql_textf(reader, count, id), "9");
+
+    for (int i = 0; i < 10; i++) { /* sources without end */
+        char list[20000] = "[";
+        for (int j = 0; j < 20; j++) {
+            size_t len = strlen(list);
+            (void)snprintf(list + len, sizeof(list) - len,
+                           "%s{\"position\": 1, \"source\": \"%d\"}",
+                           j > 0 ? "," : "", 20 * i + j);
+        }
+        b.seq++;
+        b.events = strcat(list, "]");
+        assert_string_equal(test_batch_store(writer, &b), "stored");
+    }
+    static const char sources[] =
+        "SELECT count(*) < 100 FROM poolscope_data.host_state, "
+        "jsonb_object_keys(event_positions) WHERE host_id = %lld";
+    assert_string_equal(test_sql_textf(owner, sources, id), "t");
 }
 
 static void a_stream_elsewhere_is_told(void **state)
@@ -656,6 +737,8 @@ int main(void)
         cmocka_unit_test(a_newer_session_fences_an_older_one),
         cmocka_unit_test(a_stream_that_returns_goes_on_where_it_stood),
         cmocka_unit_test(interning_is_stable_and_bounded),
+        cmocka_unit_test(a_name_that_returns_is_not_forgotten),
+        cmocka_unit_test(heartbeats_and_units_do_not_deadlock),
         cmocka_unit_test(hosts_tell_how_they_fare),
         cmocka_unit_test(events_are_stored_once),
         cmocka_unit_test(a_stream_elsewhere_is_told),
