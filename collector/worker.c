@@ -1,9 +1,9 @@
 /* The worker's thread: connect, then in turns housekeeping and detection.
  *
- * It is stopped by a flag, a condition for its sleep, and for its query by a
- * cancel request (a Unix socket answers at once) and by shutting its socket,
- * upon which libpq returns; the server ends what it was doing for us because
- * of client_connection_check_interval. */
+ * It is stopped by a flag, a condition for its sleep, and for its query by
+ * shutting its socket, upon which libpq returns; the server ends what it was
+ * doing for us because of client_connection_check_interval. A cancel request
+ * would end that sooner, but waits for a server that is stuck. */
 #include "collector/worker.h"
 
 #include <fcntl.h>
@@ -37,8 +37,7 @@ struct worker {
     atomic_bool stop;
     pthread_mutex_t lock; /* of the fields below */
     pthread_cond_t wake;
-    PGcancel *cancel;    /* of the thread's connection, or NULL */
-    int fd;              /* a duplicate of its socket, or -1 */
+    int fd;              /* a duplicate of its connection's socket, or -1 */
     int64_t maintain_us; /* thread only: monotonic, when it is due */
     struct watch *watch; /* thread only */
 };
@@ -134,19 +133,12 @@ static PGconn *connect_once(struct worker *w)
 /* Let others end what @conn (NULL: none) is doing, without touching it. */
 static void publish(struct worker *w, PGconn *conn)
 {
-    const char *host = conn != NULL ? PQhost(conn) : NULL;
     (void)pthread_mutex_lock(&w->lock);
-    if (w->cancel != NULL) {
-        PQfreeCancel(w->cancel);
-        w->cancel = NULL;
-    }
     if (w->fd >= 0) {
         (void)close(w->fd);
         w->fd = -1;
     }
     if (conn != NULL) {
-        /* Over TCP a cancel request might block: the shutdown must do. */
-        w->cancel = host != NULL && host[0] == '/' ? PQgetCancel(conn) : NULL;
         w->fd = fcntl(PQsocket(conn), F_DUPFD_CLOEXEC, 0);
     }
     (void)pthread_mutex_unlock(&w->lock);
@@ -270,13 +262,9 @@ int worker_start(struct worker **worker, const char *conninfo,
 
 void worker_interrupt(struct worker *w)
 {
-    char text[256];
     (void)pthread_mutex_lock(&w->lock);
     atomic_store(&w->stop, true);
     (void)pthread_cond_signal(&w->wake);
-    if (w->cancel != NULL) {
-        (void)PQcancel(w->cancel, text, sizeof(text));
-    }
     if (w->fd >= 0) {
         (void)shutdown(w->fd, SHUT_RDWR);
     }

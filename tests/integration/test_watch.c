@@ -13,7 +13,9 @@
 #include <signal.h>
 
 #include "common/clock.h"
+#include "sql/embedded.h"
 #include "tests/lib/peer.h"
+#include "tests/lib/temp.h"
 #include "tests/lib/world.h"
 
 enum { ACK_S = 60, FOUND_S = 60 };
@@ -173,6 +175,24 @@ static void one_bad_host_or_sample_hides_no_leak(void **state)
     peer_identity_fini(&good);
 }
 
+static void thaw(void *arg)
+{
+    (void)kill(*(pid_t *)arg, SIGCONT);
+}
+
+/* PostgreSQL takes connections (the kernel does) and says nothing. */
+static void a_frozen_server_does_not_hold_up_the_stop(void **state)
+{
+    (void)state;
+    static struct embedded_status status; /* until the exit */
+    assert_int_equal(embedded_status(world.db.data_dir, &status, NULL), PSC_OK);
+    assert_int_equal(kill(status.pid, SIGSTOP), 0);
+    temp_at_exit(thaw, &status.pid);
+    world_collector_stop(&world, SIGTERM); /* within 5 s */
+    thaw(&status.pid);
+    world_collector_start(&world);
+}
+
 static int start_world(void **state)
 {
     (void)state;
@@ -192,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_leak_is_found_and_survives_a_restart),
         cmocka_unit_test(one_bad_host_or_sample_hides_no_leak),
+        cmocka_unit_test(a_frozen_server_does_not_hold_up_the_stop),
     };
     return cmocka_run_group_tests(tests, start_world, stop_world);
 }
