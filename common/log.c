@@ -17,6 +17,7 @@ static struct {
     const char *program;
     atomic_int level;
     bool terminal;
+    bool journal; /* systemd reads us and adds the time itself */
     bool colour;
 } state = {.program = "poolscope", .level = PSC_LOG_INFO};
 
@@ -36,6 +37,7 @@ void psc_log_init(const char *program, enum psc_log_level level)
     state.program = program;
     atomic_store(&state.level, (int)level);
     state.terminal = uv_guess_handle(2) == UV_TTY;
+    state.journal = getenv("JOURNAL_STREAM") != NULL;
     state.colour = state.terminal && getenv("NO_COLOR") == NULL;
 }
 
@@ -79,25 +81,35 @@ static size_t put_clean(char *out, size_t cap, const char *text)
     return n;
 }
 
+static void put_time(char *out, size_t cap, const char *format)
+{
+    time_t now = (time_t)(psc_clock_wall_us() / PSC_US_PER_S);
+    struct tm tm;
+#ifdef _WIN32
+    bool known = gmtime_s(&tm, &now) == 0;
+#else
+    bool known = gmtime_r(&now, &tm) != NULL;
+#endif
+    if (!known || strftime(out, cap, format, &tm) == 0) {
+        out[0] = '\0';
+    }
+}
+
 static size_t put_head(char *out, size_t cap, enum psc_log_level level)
 {
+    char clock[32];
     int n;
     if (state.terminal) {
-        char clock[32] = "";
-        time_t now = (time_t)(psc_clock_wall_us() / PSC_US_PER_S);
-        struct tm tm;
-#ifdef _WIN32
-        if (localtime_s(&tm, &now) == 0) {
-#else
-        if (localtime_r(&now, &tm) != NULL) {
-#endif
-            (void)strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
-        }
+        put_time(clock, sizeof(clock), "%H:%M:%SZ");
         n = snprintf(out, cap, "%s %s%s: ", clock,
                      state.colour ? levels[level].colour : "", state.program);
-    } else {
+    } else if (state.journal) {
         n = snprintf(out, cap, "<%d>%s: ", levels[level].priority,
                      state.program);
+    } else {
+        put_time(clock, sizeof(clock), "%Y-%m-%dT%H:%M:%SZ");
+        n = snprintf(out, cap, "%s %s: %s: ", clock, state.program,
+                     levels[level].name);
     }
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
 }

@@ -1,5 +1,6 @@
-/* One line per state change, to standard error, as systemd's journal wants
- * it: "<N>" priority prefixes when not on a terminal, time and colours on one.
+/* One line per state change, to standard error: with "<N>" priorities for
+ * systemd's journal, with UTC time and level in a file, with time of day and
+ * colours on a terminal.
  *
  * Thread-safe: each line is one write(). */
 #ifndef PSC_COMMON_LOG_H
