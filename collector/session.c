@@ -20,6 +20,7 @@ enum {
     FIRST_FRAME_S = 10,
     IDLE_S = 30,
     PULSE_S = 10,
+    ENABLED_AGAIN_S = 60, /* so soon is a host back after host enable */
     FIRST_FRAME_MAX_BYTES = 16 * 1024,
     QUEUE_MAX_BYTES = 256 * 1024,
     FRAME_MAX_BYTES = 512 * 1024,
@@ -153,6 +154,16 @@ void session_close(struct session *s, int code, const char *text)
     psc_conn_close(&s->conn, &reason);
 }
 
+/* 0: as the agent thinks fit, which for most refusals is many minutes. */
+static uint64_t retry_after_us(enum wire_refusal code)
+{
+    switch (code) {
+    case WIRE_REFUSAL_BUSY: return RETRY_AFTER_S * PSC_US_PER_S;
+    case WIRE_REFUSAL_DISABLED: return ENABLED_AGAIN_S * PSC_US_PER_S;
+    default: return 0;
+    }
+}
+
 void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
                     ...)
 {
@@ -175,8 +186,7 @@ void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
     struct wire_message m = {.type = WIRE_REFUSAL};
     m.refusal.code = code;
     m.refusal.reason = text;
-    m.refusal.retry_after_us =
-        code == WIRE_REFUSAL_BUSY ? RETRY_AFTER_S * PSC_US_PER_S : 0;
+    m.refusal.retry_after_us = retry_after_us(code);
     session_send(s, &m);
     session_close(s, PSC_REFUSED, text);
 }

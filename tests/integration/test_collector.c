@@ -414,27 +414,6 @@ static void wrong_and_expired_tokens_are_refused(void **state)
     peer_identity_fini(&id);
 }
 
-static void a_disabled_host_is_cut_off(void **state)
-{
-    (void)state;
-    struct peer_identity id;
-    struct peer p;
-    enrol(&id, "disabled");
-    begin(&p, &id, 1);
-    (void)world_text(&world, "SELECT poolscope_api.host_disable('disabled')");
-    int64_t start_us = psc_clock_mono_us();
-    assert_int_equal(peer_await_end(&p, 10), WIRE_REFUSAL_DISABLED);
-    assert_true(psc_clock_mono_us() - start_us < 5 * PSC_US_PER_S);
-    peer_close(&p);
-    assert_true(peer_connect(&p, world.port, &id));
-    assert_int_equal(peer_hello(&p), WIRE_REFUSAL_DISABLED);
-    peer_close(&p);
-    (void)world_text(&world, "SELECT poolscope_api.host_enable('disabled')");
-    begin(&p, &id, 1);
-    peer_close(&p);
-    peer_identity_fini(&id);
-}
-
 /* A certificate for the identity's key by the CA of @dir, as if the host's. */
 static void issue(struct peer_identity *id, EVP_PKEY *ca_key, X509 *ca,
                   int64_t host_id, int64_t valid_s)
@@ -798,7 +777,6 @@ int main(void)
         cmocka_unit_test(memory_is_bounded_while_the_database_waits),
         cmocka_unit_test(tokens_enrol_as_often_as_they_may),
         cmocka_unit_test(wrong_and_expired_tokens_are_refused),
-        cmocka_unit_test(a_disabled_host_is_cut_off),
         cmocka_unit_test(certificates_expire_and_are_renewed),
         cmocka_unit_test(foreign_and_missing_certificates_are_refused),
         cmocka_unit_test(garbage_is_refused_and_counted),
