@@ -242,8 +242,9 @@ const struct command command_database = {
     "database",
     "start | stop | status",
     "control the embedded PostgreSQL",
-    "The embedded PostgreSQL is started by whatever needs it and keeps running "
-    "until 'database stop'. status fails (1) when it does not run.",
+    "The embedded PostgreSQL is made by 'migrate', 'database start' and the "
+    "collector, started by whatever needs it, and keeps running until "
+    "'database stop'. status fails (1) when it does not run.",
     NULL,
     "  poolscope database status --data /var/lib/poolscope\n",
     database_run};

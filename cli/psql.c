@@ -62,6 +62,7 @@ static int exec_psql(struct cli *cli, const struct psql_conf *conf,
     if (database_options_resolve(&cli->options.database, &err) != 0) {
         return cli_usagef(command, "%s", err.msg);
     }
+    cli->options.database.must_exist = true;
     if (database_conninfo(&cli->options.database, role, &conninfo, &err) != 0) {
         return cli_fail(&err);
     }

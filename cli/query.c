@@ -20,6 +20,7 @@ static int resolve(struct cli *cli, enum database_role role, char **conninfo)
         cli_fail(&err);
         return rc == PSC_CONFIG ? CLI_USAGE : CLI_FAILURE;
     }
+    cli->options.database.must_exist = true; /* questions make nothing */
     if (database_conninfo(&cli->options.database, role, conninfo, &err) != 0) {
         return cli_fail(&err);
     }

@@ -99,10 +99,12 @@ static void append_host(struct psc_buf *b, const char *dir)
     psc_buf_printf(b, "'");
 }
 
-static int embedded_conninfo(const char *data_dir, enum database_role role,
-                             char **conninfo, struct psc_error *err)
+static int embedded_conninfo(const struct database_options *o,
+                             enum database_role role, char **conninfo,
+                             struct psc_error *err)
 {
-    struct embedded_options options = {.data_dir = data_dir};
+    struct embedded_options options = {.data_dir = o->data_dir,
+                                       .must_exist = o->must_exist};
     struct embedded_status status;
     int rc = embedded_start(&options, &status, err);
     if (rc != PSC_OK) {
@@ -130,7 +132,7 @@ int database_conninfo(const struct database_options *o, enum database_role role,
 {
     *conninfo = NULL;
     if (o->dsn == NULL) {
-        return embedded_conninfo(o->data_dir, role, conninfo, err);
+        return embedded_conninfo(o, role, conninfo, err);
     }
     *conninfo = strdup(o->dsn);
     return *conninfo != NULL ? PSC_OK

@@ -29,8 +29,9 @@ enum database_role {
 };
 
 struct database_options {
-    char *data_dir; /* --data; owned; NULL when dsn is set */
-    char *dsn;      /* --dsn; owned; wins over data_dir */
+    char *data_dir;  /* --data; owned; NULL when dsn is set */
+    char *dsn;       /* --dsn; owned; wins over data_dir */
+    bool must_exist; /* set by who only asks: no cluster is made */
 };
 
 /* Two rows for the option table of section @section_name, whose struct
@@ -63,7 +64,8 @@ PSC_MUST_CHECK int database_default_dir(char *out, size_t cap,
                                         struct psc_error *err);
 
 /* A libpq connection string for @role in *@conninfo, to be freed by the
- * caller. Starts the embedded server if need be. @o must be resolved. */
+ * caller. Starts the embedded server if need be; one that does not exist is
+ * made, or PSC_MISSING if @o->must_exist. @o must be resolved. */
 PSC_MUST_CHECK int database_conninfo(const struct database_options *o,
                                      enum database_role role, char **conninfo,
                                      struct psc_error *err);

@@ -55,7 +55,8 @@ static int lock(const char *data_dir, int *fd, struct psc_error *err)
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (*fd < 0) {
         return psc_error_set(err, PSC_PERMISSION,
-                             "cannot write to %s: %s (choose another --data)",
+                             "no access to %s: %s (run this as its owner or "
+                             "as root, or choose another --data)",
                              data_dir, strerror(errno));
     }
     int64_t deadline_us = psc_clock_mono_us() + LOCK_TIMEOUT_S * PSC_US_PER_S;
@@ -316,13 +317,35 @@ static int start_locked(struct cluster *c, struct embedded_status *status,
     return rc;
 }
 
+/* Refuse what belongs to others, and what is missing if it must be there,
+ * before anything is made. */
+static int check_place(const struct embedded_options *o, struct psc_error *err)
+{
+    struct cluster c;
+    struct psc_error why = {0};
+    int rc = cluster_find(&c, o->data_dir, &why);
+    if (rc == PSC_PERMISSION) {
+        return psc_error_set(err, rc, "no access to the database: %s", why.msg);
+    }
+    if (o->must_exist && (rc == PSC_MISSING || !c.exists)) {
+        return psc_error_set(err, PSC_MISSING,
+                             "no database in %s: start deploy/quickstart or a "
+                             "collector there, or name another --data",
+                             o->data_dir);
+    }
+    return PSC_OK;
+}
+
 int embedded_start(const struct embedded_options *o,
                    struct embedded_status *status, struct psc_error *err)
 {
     struct embedded_status own;
     struct cluster c;
     int lock_fd = -1;
-    int rc = make_data_dir(o->data_dir, err);
+    int rc = check_place(o, err);
+    if (rc == PSC_OK) {
+        rc = make_data_dir(o->data_dir, err);
+    }
     if (rc == PSC_OK) {
         rc = lock(o->data_dir, &lock_fd, err);
     }

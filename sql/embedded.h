@@ -23,8 +23,9 @@
 #define EMBEDDED_SOCKET_PATH_MAX 107
 
 struct embedded_options {
-    const char *data_dir; /* made when missing */
+    const char *data_dir; /* made when missing, unless must_exist */
     bool no_sync;         /* tests only: fsync and full_page_writes off */
+    bool must_exist;      /* PSC_MISSING rather than making a cluster */
 };
 
 struct embedded_status {

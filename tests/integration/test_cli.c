@@ -49,6 +49,19 @@ static void has(const char *part)
     }
 }
 
+/* Run it, standard error included: it must exit with @code and say @part. */
+static void fails(const char *args, int code, const char *part)
+{
+    char line[1024];
+
+    snprintf(line, sizeof line, "exec %s %s --data %s 2>&1",
+             spawn_program("poolscope"), args, db.data_dir);
+    const char *argv[] = {"/bin/sh", "-c", line, NULL};
+    int got = spawn_capture(argv, out, sizeof out, 60);
+    has(part);
+    assert_int_equal(got, code);
+}
+
 static json_t *json(const char *args)
 {
     json_error_t error;
@@ -339,6 +352,45 @@ static void cli_refuses_wrong_usage(void **state)
     assert_int_equal(spawn_capture(dsn, out, sizeof out, 60), 1);
 }
 
+/* Questions start a server that stands still, and never make one. */
+static void cli_questions_make_no_database(void **state)
+{
+    static const char *const commands[] = {"status", "hosts", "top", "psql",
+                                           "token list"};
+    const char *dir = temp_path(temp_dir(), "typo");
+    struct test_database real = db;
+    (void)state;
+    db.data_dir = dir;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        fails(commands[i], 1, "no database in");
+        has("or name another --data");
+        assert_int_equal(access(dir, F_OK), -1);
+    }
+    db = real;
+    assert_int_equal(cli("database stop"), 0);
+    assert_int_equal(cli("hosts"), 0);
+    has("db-1");
+}
+
+/* Without a database at the default place, top is the live view. */
+static void cli_top_without_database_is_live(void **state)
+{
+    const char *argv[] = {spawn_program("poolscope"), "top", "--csv", NULL};
+    const char *before = getenv("XDG_DATA_HOME");
+    (void)state;
+    if (geteuid() == 0 && access("/var/lib/poolscope", F_OK) == 0) {
+        skip(); /* a real one */
+    }
+    setenv("XDG_DATA_HOME", temp_dir(), 1);
+    assert_int_equal(spawn_capture(argv, out, sizeof out, 60), 0);
+    has("pool,tag,allocs,frees,outstanding,bytes\n");
+    if (before) {
+        setenv("XDG_DATA_HOME", before, 1);
+    } else {
+        unsetenv("XDG_DATA_HOME");
+    }
+}
+
 static void cli_helps_with_each_command(void **state)
 {
     static const char *const commands[] = {
@@ -385,6 +437,8 @@ int main(void)
         cmocka_unit_test(cli_tokens_hold_the_ca),
         cmocka_unit_test(cli_runs_psql_as_reader),
         cmocka_unit_test(cli_refuses_wrong_usage),
+        cmocka_unit_test(cli_questions_make_no_database),
+        cmocka_unit_test(cli_top_without_database_is_live),
         cmocka_unit_test(cli_helps_with_each_command),
         cmocka_unit_test(cli_top_reads_recorded_trees),
     };
