@@ -100,10 +100,12 @@ static int note_ca(struct collector *c, PGconn *conn, struct psc_error *err)
     PGresult *res =
         PQexecParams(conn, "SELECT poolscope_api.setting_set($1, $2)", 2, NULL,
                      values, NULL, NULL, 0);
-    int rc =
-        PQresultStatus(res) == PGRES_TUPLES_OK
-            ? PSC_OK
-            : psc_error_set(err, PSC_DATABASE, "%s", PQresultErrorMessage(res));
+    int rc = PSC_OK;
+    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+        /* A server that dies now is waited for, like one that is not there. */
+        rc = PQstatus(conn) == CONNECTION_OK ? PSC_DATABASE : PSC_CONNECTION;
+        rc = psc_error_set(err, rc, "note our CA: %s", PQerrorMessage(conn));
+    }
     PQclear(res);
     return rc;
 }
