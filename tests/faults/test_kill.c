@@ -20,7 +20,14 @@
 #include "tests/lib/steps.h"
 #include "tests/lib/world.h"
 
-enum { KILLS_MIN = 5, PAUSE_MAX_MS = 900, OUTAGE_MAX_MS = 700, SETTLE_S = 90 };
+enum {
+    KILLS_MIN = 5,
+    PAUSE_MAX_MS = 900,
+    OUTAGE_MAX_MS = 700,
+    SETTLE_S = 90,
+    STARTS = 10,
+    START_MS = 40, /* about what a start takes */
+};
 
 enum victim { AGENT, COLLECTOR, DATABASE, VICTIMS };
 
@@ -104,10 +111,28 @@ static void nothing_is_lost_by_kill_9(void **state)
     world_stop(&world);
 }
 
+/* It must wait for the server to come back, whatever it was doing. */
+static void a_database_that_dies_while_the_collector_starts(void **state)
+{
+    (void)state;
+    int start_ms = world_sanitised() ? 4 * START_MS : START_MS;
+    world_start(&world, true, NULL, NULL);
+    for (int i = 0; i < STARTS; i++) {
+        world_collector_stop(&world, SIGTERM);
+        world_collector_spawn(&world);
+        spawn_sleep_ms(rand() % start_ms);
+        test_database_kill(&world.db);
+        test_database_restart(&world.db);
+        world_collector_await(&world);
+    }
+    world_stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_lost_by_kill_9),
+        cmocka_unit_test(a_database_that_dies_while_the_collector_starts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -137,7 +137,7 @@ static void add_all(struct words *w, const char *const *words)
 
 /* --- the collector --- */
 
-void world_collector_start(struct world *w)
+void world_collector_spawn(struct world *w)
 {
     assert_int_equal(w->collector, 0);
     const char *port_file = temp_path(w->dir, "port");
@@ -159,6 +159,11 @@ void world_collector_start(struct world *w)
     add(&words, port_file);
     add_all(&words, w->words);
     w->collector = spawn(w->collector_log, words.v);
+}
+
+void world_collector_await(struct world *w)
+{
+    const char *port_file = temp_path(w->dir, "port");
     int64_t end_us = psc_clock_mono_us() + START_S * PSC_US_PER_S;
     struct stat st = {.st_size = 0};
     while (stat(port_file, &st) != 0 || st.st_size == 0) {
@@ -171,6 +176,12 @@ void world_collector_start(struct world *w)
     char line[TEXT_BYTES];
     spawn_read_line(port_file, line, sizeof(line), 1);
     assert_int_equal(atoi(line), w->port);
+}
+
+void world_collector_start(struct world *w)
+{
+    world_collector_spawn(w);
+    world_collector_await(w);
 }
 
 static void stop_program(pid_t *pid, int signal, const char *log, bool slow)

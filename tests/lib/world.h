@@ -62,7 +62,10 @@ void world_agent_start(struct world_agent *a);
  * with words before the program). */
 void world_agent_stop(struct world_agent *a, int signal);
 
-/* The collector keeps its ports over restarts. start waits until it listens. */
+/* The collector keeps its ports over restarts. await waits until it listens,
+ * start does both. */
+void world_collector_spawn(struct world *w);
+void world_collector_await(struct world *w);
 void world_collector_start(struct world *w);
 void world_collector_stop(struct world *w, int signal);
 
