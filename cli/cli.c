@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <langinfo.h>
+#include <limits.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,10 +11,13 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "cli/grid.h"
 #include "common/log.h"
 
 #define WRAP_COLUMNS 78
 #define MESSAGE_MAX  2048
+/* Longer words are taken for so long. */
+#define WORD_MAX_BYTES 512
 
 static const struct psc_option global_options[] = {
     DATABASE_OPTIONS("poolscope", struct cli_options, database),
@@ -114,47 +118,49 @@ int cli_usagef(const struct command *command, const char *fmt, ...)
     return CLI_USAGE;
 }
 
-/* Print @text wrapped, each line after @indent blanks; its own line breaks
- * stay. */
-static void print_wrapped(FILE *out, const char *text, int indent)
+void cli_print_wrapped(FILE *out, const char *lead, const char *text, int hang,
+                       int width)
 {
-    int column = 0;
+    int column = grid_text_width(lead);
+    bool first = true; /* word of its line */
 
+    width = width > 0 ? width : INT_MAX;
+    fputs(lead, out);
     while (*text) {
         size_t len = strcspn(text, " \n");
-        if (column > 0 && column + 1 + (int)len > WRAP_COLUMNS) {
-            fputc('\n', out);
-            column = 0;
+        char word[WORD_MAX_BYTES];
+        snprintf(word, sizeof word, "%.*s", (int)len, text);
+        int taken = grid_text_width(word);
+        if (!first && len > 0 && taken >= width - column) {
+            fprintf(out, "\n%*s", hang, "");
+            column = hang;
+            first = true;
         }
-        if (column == 0 && len > 0) {
-            fprintf(out, "%*s", indent, "");
-            column = indent;
-        } else if (len > 0) {
-            fputc(' ', out);
-            column++;
+        if (len > 0) {
+            fputs(first ? "" : " ", out);
+            fwrite(text, 1, len, out);
+            column += taken + (first ? 0 : 1);
+            first = false;
         }
-        fwrite(text, 1, len, out);
-        column += (int)len;
         text += len;
-        if (*text == '\n') {
-            fputc('\n', out);
-            column = 0;
+        if (*text == '\n' && text[1] != '\0') {
+            fprintf(out, "\n%*s", text[1] == '\n' ? 0 : hang, "");
+            column = hang;
+            first = true;
         }
         text += *text ? 1 : 0;
     }
-    if (column > 0) {
-        fputc('\n', out);
-    }
+    fputc('\n', out);
 }
 
 void cli_help(const struct command *command, FILE *out)
 {
     fprintf(out, "Usage: poolscope %s %s\n\n", command->name,
             command->synopsis);
-    print_wrapped(out, command->summary, 0);
+    cli_print_wrapped(out, "", command->summary, 0, WRAP_COLUMNS);
     if (command->text) {
         fputc('\n', out);
-        print_wrapped(out, command->text, 0);
+        cli_print_wrapped(out, "", command->text, 0, WRAP_COLUMNS);
     }
     if (command->options) {
         fputs("\nOptions:\n", out);

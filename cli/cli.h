@@ -81,6 +81,12 @@ int cli_usagef(const struct command *command, const char *fmt, ...)
 /* The manual page of a command. */
 void cli_help(const struct command *command, FILE *out);
 
+/* Print @lead as it is and then the words of @text, wrapped at @width columns
+ * (0: never) with @hang blanks before further lines, and a line's end. Line
+ * breaks in @text stay. */
+void cli_print_wrapped(FILE *out, const char *lead, const char *text, int hang,
+                       int width);
+
 /* Look at terminal, locale and environment. */
 void cli_init(struct cli *cli);
 void cli_fini(struct cli *cli);

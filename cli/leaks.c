@@ -1,6 +1,7 @@
 /* `poolscope leaks`: the findings; `poolscope leak ID`: one, told in full. */
 #include <jansson.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,9 @@
 #include "cli/query.h"
 #include "cli/units.h"
 #include "common/clock.h"
+
+#define TITLE_COLUMNS  12
+#define FACT_MAX_BYTES 4096
 
 /* --- the list --- */
 
@@ -20,6 +24,24 @@ static const struct psc_option leaks_options[] = {
      NULL, "also those that are resolved"},
     {.name = NULL}};
 
+#define LEAKS_WHERE                                                            \
+    "FROM poolscope.leak WHERE $1::boolean OR state <> 'resolved' "            \
+    "ORDER BY (state = 'resolved'), exhaustion_at NULLS LAST, "                \
+    "bytes_per_day DESC, leak_id"
+
+/* The growth of all tags of the group, which is what runs a host out. */
+#define GROUP_RATE                                                             \
+    "coalesce((evidence ->> 'group_bytes_per_day')::float8, bytes_per_day) "   \
+    "AS group_bytes_per_day"
+
+static const char scripts_sql[] = "SELECT * " LEAKS_WHERE;
+/* What is resolved runs no host out. */
+static const char table_sql[] =
+    "SELECT *, " GROUP_RATE ", cardinality(tags) AS n_tags, "
+    "CASE WHEN state <> 'resolved' THEN exhaustion_at END AS runs_out_at, "
+    "CASE WHEN state <> 'resolved' THEN exhaustion_host END AS "
+    "runs_out_host " LEAKS_WHERE;
+
 static int leaks_run(struct cli *cli, const struct command *command, int argc,
                      char **argv)
 {
@@ -29,12 +51,14 @@ static int leaks_run(struct cli *cli, const struct command *command, int argc,
         {"severity", "SEVERITY", SHOW_STATUS},
         {"pool", "POOL", SHOW_TEXT},
         {"tag", "TAG", SHOW_NAME},
+        {"bytes_per_day", "TAG GROWTH", SHOW_PER_DAY},
+        {"n_tags", "TAGS", SHOW_COUNT},
+        {"group_bytes_per_day", "GROWTH", SHOW_PER_DAY},
         {"cause", "CAUSE", SHOW_NAME},
         {"hosts_leaking", "HOSTS", SHOW_COUNT},
-        {"bytes_per_day", "GROWTH", SHOW_PER_DAY},
         {"detected_at", "DETECTED", SHOW_AGO},
-        {"exhaustion_at", "RUNS OUT", SHOW_AGO},
-        {"exhaustion_host", "FIRST", SHOW_NAME},
+        {"runs_out_at", "RUNS OUT", SHOW_AGO},
+        {"runs_out_host", "FIRST", SHOW_NAME},
         {.name = NULL}};
     struct leaks_conf conf = {0};
     struct cli_words words;
@@ -44,10 +68,7 @@ static int leaks_run(struct cli *cli, const struct command *command, int argc,
         return code;
     }
     struct query q = {
-        .sql = "SELECT * FROM poolscope.leak "
-               "WHERE $1::boolean OR state <> 'resolved' "
-               "ORDER BY (state = 'resolved'), exhaustion_at NULLS LAST, "
-               "bytes_per_day DESC, leak_id",
+        .sql = cli->format == CLI_TABLE ? table_sql : scripts_sql,
         .columns = columns,
         .params = {conf.all ? "t" : "f"},
         .n_params = 1,
@@ -60,8 +81,10 @@ const struct command command_leaks = {
     "leaks",
     "[--all]",
     "the leaks that were found, the most urgent first",
-    "RUNS OUT is when the first of the hosts (FIRST) is expected to have no "
-    "memory left. 'poolscope leak ID' tells all about one.",
+    "GROWTH is that of all TAGS of the leak together, TAG GROWTH that of the "
+    "leading TAG alone. RUNS OUT is when the first of the hosts (FIRST) is "
+    "expected to have no memory left if GROWTH goes on. 'poolscope leak ID' "
+    "tells all about one.",
     leaks_options,
     "  poolscope leaks\n"
     "  poolscope leaks --all --json\n",
@@ -78,7 +101,7 @@ static const char leak_sql[] =
     "AS attribution, "
     "(SELECT coalesce(json_agg(e ORDER BY e.at), '[]') "
     "FROM poolscope.leak_event e WHERE e.leak_id = l.leak_id) AS events, "
-    "array_to_string(l.tags, ', ') AS tag_list "
+    "array_to_string(l.tags, ', ') AS tag_list, " GROUP_RATE " "
     "FROM poolscope.leak l WHERE l.leak_id = $1::bigint";
 
 static const char *show(const PGresult *r, const char *column, enum show how,
@@ -88,87 +111,120 @@ static const char *show(const PGresult *r, const char *column, enum show how,
     return out;
 }
 
-/* "2026-03-02 14:00:05 (3 h ago)" */
-static void print_moment(const char *title, const PGresult *r,
-                         const char *column)
+/* A line "title       text…", wrapped to the terminal. */
+static void tell_fact(const struct cli *cli, const char *title, const char *fmt,
+                      ...) PSC_PRINTF(3, 4);
+static void tell_fact(const struct cli *cli, const char *title, const char *fmt,
+                      ...)
+{
+    char lead[32];
+    char text[FACT_MAX_BYTES];
+
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    snprintf(lead, sizeof lead, "%-*s", TITLE_COLUMNS, title);
+    cli_print_wrapped(stdout, lead, text, TITLE_COLUMNS, cli->width);
+}
+
+/* "2026-03-02 14:00:05 UTC (3 h ago)" */
+static void tell_moment(const struct cli *cli, const char *title,
+                        const PGresult *r, const char *column)
 {
     char at[64];
     char ago[64];
 
     if (!query_is_null(r, 0, column)) {
-        printf("%-12s%s (%s)\n", title, show(r, column, SHOW_TIME, at, 64),
-               show(r, column, SHOW_AGO, ago, 64));
+        tell_fact(cli, title, "%s (%s)", show(r, column, SHOW_TIME, at, 64),
+                  show(r, column, SHOW_AGO, ago, 64));
     }
 }
 
-static void print_cause(const PGresult *r)
+static void tell_growth(const struct cli *cli, const PGresult *r)
+{
+    char group[64];
+    char tag[64];
+
+    show(r, "group_bytes_per_day", SHOW_PER_DAY, group, sizeof group);
+    show(r, "bytes_per_day", SHOW_PER_DAY, tag, sizeof tag);
+    if (strcmp(group, tag) == 0) {
+        tell_fact(cli, "growth", "%s", group);
+    } else {
+        tell_fact(cli, "growth", "%s by its tags together, %s by %s alone",
+                  group, tag, query_value(r, 0, "tag"));
+    }
+}
+
+static void tell_cause(const struct cli *cli, const PGresult *r)
 {
     const char *kind = query_value(r, 0, "cause_kind");
+    const char *cause = query_value(r, 0, "cause");
+    const char *version = query_value(r, 0, "driver_version");
+    const char *owner = query_value(r, 0, "owner_driver");
+    bool other = *owner && strcmp(owner, cause) != 0;
 
     if (strcmp(kind, "unknown") == 0) {
-        printf("%-12snot known: nothing ties this tag to a driver or process\n",
-               "cause");
+        tell_fact(cli, "cause", "%s",
+                  "not known: nothing ties this tag to a driver or process");
         return;
     }
-    printf("%-12s%s %s", "cause", kind, query_value(r, 0, "cause"));
-    if (!query_is_null(r, 0, "driver_version")) {
-        printf(", version %s", query_value(r, 0, "driver_version"));
-    }
-    const char *owner = query_value(r, 0, "owner_driver");
-    if (*owner && strcmp(owner, query_value(r, 0, "cause")) != 0) {
-        printf(" (the tag belongs to %s)", owner);
-    }
-    putchar('\n');
+    tell_fact(cli, "cause", "%s %s%s%s%s%s%s", kind, cause,
+              *version ? ", version " : "", version,
+              other ? " (the tag belongs to " : "", other ? owner : "",
+              other ? ")" : "");
 }
 
-static void print_exhaustion(const PGresult *r)
+static void tell_exhaustion(const struct cli *cli, const PGresult *r)
 {
     char at[64];
     char ago[64];
-    char earliest[64];
-    char latest[64];
+    char earliest[64] = "";
+    char latest[64] = "";
 
-    if (query_is_null(r, 0, "exhaustion_at")) {
-        printf("%-12sno host runs out within sight\n", "runs out");
+    if (strcmp(query_value(r, 0, "state"), "resolved") == 0) {
         return;
     }
-    printf("%-12s%s first, %s (%s)", "runs out",
-           query_value(r, 0, "exhaustion_host"),
-           show(r, "exhaustion_at", SHOW_AGO, ago, sizeof ago),
-           show(r, "exhaustion_at", SHOW_TIME, at, sizeof at));
-    if (!query_is_null(r, 0, "exhaustion_earliest")) {
-        printf("; between %s and %s",
-               show(r, "exhaustion_earliest", SHOW_TIME, earliest, 64),
-               show(r, "exhaustion_latest", SHOW_TIME, latest, 64));
+    if (query_is_null(r, 0, "exhaustion_at")) {
+        tell_fact(cli, "runs out", "no host runs out within sight");
+        return;
     }
-    putchar('\n');
+    bool range = !query_is_null(r, 0, "exhaustion_earliest");
+    show(r, "exhaustion_earliest", SHOW_TIME, earliest, sizeof earliest);
+    show(r, "exhaustion_latest", SHOW_TIME, latest, sizeof latest);
+    tell_fact(cli, "runs out", "%s first, %s (%s)%s%s%s%s",
+              query_value(r, 0, "exhaustion_host"),
+              show(r, "exhaustion_at", SHOW_AGO, ago, sizeof ago),
+              show(r, "exhaustion_at", SHOW_TIME, at, sizeof at),
+              range ? "; between " : "", range ? earliest : "",
+              range ? " and " : "", range ? latest : "");
 }
 
-static void print_head(const PGresult *r, const char *bold, const char *off)
+static void tell_head(const struct cli *cli, const PGresult *r)
 {
-    char text[64];
-
-    printf("%sLeak %s: %s in pool %s%s\n", bold, query_value(r, 0, "leak_id"),
-           query_value(r, 0, "tag"), query_value(r, 0, "pool"), off);
+    printf("%sLeak %s: %s in pool %s%s\n", cli->color ? "\033[1m" : "",
+           query_value(r, 0, "leak_id"), query_value(r, 0, "tag"),
+           query_value(r, 0, "pool"), cli->color ? "\033[0m" : "");
     if (*query_value(r, 0, "summary")) {
-        printf("%s\n", query_value(r, 0, "summary"));
+        cli_print_wrapped(stdout, "", query_value(r, 0, "summary"), 0,
+                          cli->width);
     }
-    printf("\n%-12s%s, %s\n", "state", query_value(r, 0, "state"),
-           query_value(r, 0, "severity"));
-    print_moment("began", r, "onset_at");
-    print_moment("detected", r, "detected_at");
-    print_moment("updated", r, "updated_at");
-    print_moment("resolved", r, "resolved_at");
-    printf("%-12s%s\n", "growth",
-           show(r, "bytes_per_day", SHOW_PER_DAY, text, sizeof text));
-    printf("%-12s%s\n", "tags", query_value(r, 0, "tag_list"));
-    printf("%-12s%s of %s that report (scope: %s)\n", "hosts",
-           query_value(r, 0, "hosts_leaking"),
-           query_value(r, 0, "hosts_reporting"), query_value(r, 0, "scope"));
-    print_cause(r);
-    print_exhaustion(r);
-    printf("%-12s%.0f %%\n", "confidence",
-           strtod(query_value(r, 0, "confidence"), NULL) * 100);
+    putchar('\n');
+    tell_fact(cli, "state", "%s, %s", query_value(r, 0, "state"),
+              query_value(r, 0, "severity"));
+    tell_moment(cli, "began", r, "onset_at");
+    tell_moment(cli, "detected", r, "detected_at");
+    tell_moment(cli, "updated", r, "updated_at");
+    tell_moment(cli, "resolved", r, "resolved_at");
+    tell_growth(cli, r);
+    tell_fact(cli, "tags", "%s", query_value(r, 0, "tag_list"));
+    tell_fact(cli, "hosts", "%s of %s that report (scope: %s)",
+              query_value(r, 0, "hosts_leaking"),
+              query_value(r, 0, "hosts_reporting"), query_value(r, 0, "scope"));
+    tell_cause(cli, r);
+    tell_exhaustion(cli, r);
+    tell_fact(cli, "confidence", "%.0f %%",
+              strtod(query_value(r, 0, "confidence"), NULL) * 100);
 }
 
 static bool ends_in(const char *name, const char *end)
@@ -180,80 +236,102 @@ static bool ends_in(const char *name, const char *end)
 }
 
 /* A number as its name says what it is. */
-static void print_number(const char *name, double value)
+static void print_number(FILE *out, const char *name, double value)
 {
     if (ends_in(name, "bytes_per_day")) {
-        printf(": %s\n", unit_bytes_per_day(value).text);
+        fprintf(out, ": %s\n", unit_bytes_per_day(value).text);
     } else if (ends_in(name, "bytes")) {
-        printf(": %s\n", unit_bytes(value).text);
+        fprintf(out, ": %s\n", unit_bytes(value).text);
     } else if (ends_in(name, "_us") && fabs(value) < 9e18) {
-        printf(": %s\n", unit_span((int64_t)value).text);
+        fprintf(out, ": %s\n", unit_span((int64_t)value).text);
     } else {
-        printf(": %.6g\n", value);
+        fprintf(out, ": %.6g\n", value);
     }
 }
 
-static void print_label(const char *name)
+static void print_label(FILE *out, const char *name)
 {
     size_t len = strlen(name);
 
     /* The unit is told by the value. */
     len -= ends_in(name, "_us") ? 3 : 0;
     for (size_t i = 0; i < len; i++) {
-        putchar(name[i] == '_' ? ' ' : name[i]);
+        fputc(name[i] == '_' ? ' ' : name[i], out);
     }
 }
 
 /* A name and a value in the unit that the name of @unit tells. */
-static void print_fact(const char *name, const char *unit, const json_t *value,
-                       int indent)
+static void print_fact(FILE *out, const char *name, const char *unit,
+                       const json_t *value, int indent)
 {
     char *text;
 
-    printf("%*s", indent, "");
+    fprintf(out, "%*s", indent, "");
     if (name == unit) {
-        print_label(name);
+        print_label(out, name);
     } else {
-        printf("%s", name);
+        fprintf(out, "%s", name);
     }
     if (json_is_object(value)) {
         const char *key;
         json_t *inner;
-        putchar('\n');
+        fputc('\n', out);
         json_object_foreach((json_t *)(uintptr_t)value, key, inner)
         {
             bool own = !ends_in(name, "bytes_per_day");
-            print_fact(key, own ? key : name, inner, indent + 2);
+            print_fact(out, key, own ? key : name, inner, indent + 2);
         }
         return;
     }
     if (json_is_string(value)) {
-        printf(": %s\n", json_string_value(value));
+        fprintf(out, ": %s\n", json_string_value(value));
     } else if (json_is_number(value)) {
-        print_number(unit, json_number_value(value));
+        print_number(out, unit, json_number_value(value));
     } else {
         text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        printf(": %s\n", text ? text : "?");
+        fprintf(out, ": %s\n", text ? text : "?");
         free(text);
     }
 }
 
-static void print_evidence(const PGresult *r)
+/* Print the lines of @text, each wrapped below its own indent. */
+static void print_indented(const struct cli *cli, char *text)
 {
-    const char *text = query_value(r, 0, "evidence");
-    json_t *evidence = json_loads(text, JSON_DECODE_ANY, NULL);
+    char *rest = NULL;
+
+    for (char *line = strtok_r(text, "\n", &rest); line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        char lead[16];
+        int indent = (int)strspn(line, " ");
+        indent = indent < (int)sizeof lead ? indent : (int)sizeof lead - 1;
+        snprintf(lead, sizeof lead, "%.*s", indent, line);
+        cli_print_wrapped(stdout, lead, line + indent, indent + 2, cli->width);
+    }
+}
+
+static void print_evidence(const struct cli *cli, const PGresult *r)
+{
+    json_t *evidence =
+        json_loads(query_value(r, 0, "evidence"), JSON_DECODE_ANY, NULL);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
     const char *key;
     json_t *value;
 
-    if (json_object_size(evidence) > 0) {
+    if (out && json_object_size(evidence) > 0) {
         printf("\nEvidence\n");
         json_object_foreach(evidence, key, value)
         {
             if (strcmp(key, "state") != 0) { /* the detector's own */
-                print_fact(key, key, value, 2);
+                print_fact(out, key, key, value, 2);
             }
         }
     }
+    if (out && fclose(out) == 0) {
+        print_indented(cli, text);
+    }
+    free(text);
     json_decref(evidence);
 }
 
@@ -282,19 +360,25 @@ static int print_hosts(struct cli *cli, PGconn *conn, const char *id)
         {"state", "STATE", SHOW_STATUS},
         {"onset_at", "BEGAN", SHOW_AGO},
         {"bytes", "BYTES", SHOW_BYTES},
-        {"bytes_per_day", "GROWTH", SHOW_PER_DAY},
+        {"bytes_per_day", "TAG GROWTH", SHOW_PER_DAY},
         {"room_bytes", "ROOM", SHOW_BYTES},
-        {"exhaustion_at", "RUNS OUT", SHOW_AGO},
-        {"exhaustion_earliest", "EARLIEST", SHOW_AGO},
-        {"exhaustion_latest", "LATEST", SHOW_AGO},
+        {"runs_out_at", "RUNS OUT", SHOW_AGO},
+        {"runs_out_earliest", "EARLIEST", SHOW_AGO},
+        {"runs_out_latest", "LATEST", SHOW_AGO},
         {"driver_version", "DRIVER VERSION", SHOW_NAME},
         {.name = NULL}};
-    struct query q = {.sql = "SELECT * FROM poolscope.leak_host "
-                             "WHERE leak_id = $1::bigint "
-                             "ORDER BY exhaustion_at NULLS LAST, host",
-                      .columns = columns,
-                      .params = {id},
-                      .n_params = 1};
+    struct query q = {
+        .sql = "SELECT h.*, o.* FROM poolscope.leak_host h "
+               "JOIN poolscope.leak l USING (leak_id) "
+               "LEFT JOIN LATERAL (SELECT h.exhaustion_at AS runs_out_at, "
+               "h.exhaustion_earliest AS runs_out_earliest, "
+               "h.exhaustion_latest AS runs_out_latest "
+               "WHERE 'resolved' NOT IN (h.state, l.state)) o ON true "
+               "WHERE leak_id = $1::bigint "
+               "ORDER BY o.runs_out_at NULLS LAST, h.host",
+        .columns = columns,
+        .params = {id},
+        .n_params = 1};
 
     return print_part(cli, conn, "Hosts", &q);
 }
@@ -351,8 +435,8 @@ static int tell(struct cli *cli, PGconn *conn, const char *id)
         PQclear(r);
         return cli_failf("no leak %s: 'poolscope leaks --all' lists them", id);
     }
-    print_head(r, cli->color ? "\033[1m" : "", cli->color ? "\033[0m" : "");
-    print_evidence(r);
+    tell_head(cli, r);
+    print_evidence(cli, r);
     PQclear(r);
     int code = print_hosts(cli, conn, id);
     code = code == CLI_OK ? print_attribution(cli, conn, id) : code;

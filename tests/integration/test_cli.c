@@ -240,6 +240,42 @@ static void cli_leak_tells_the_finding(void **state)
     assert_int_equal(cli("leak x"), 2);
 }
 
+static void put_group(PGconn *writer, const char *change)
+{
+    char sql[1024];
+
+    snprintf(sql, sizeof sql,
+             "SELECT poolscope_api.finding_write(h.host_id, '%s', ARRAY[%d, "
+             "%d], now() - interval '1 hour', now(), now(), 4096, 1048576, "
+             "4294967296, now() + interval '5 days', NULL, NULL, 0.9, 'x', "
+             "'{\"group_bytes_per_day\": 3145728}') FROM poolscope.host h",
+             change, test_tag_id(writer, "vmalloc", "bpf_jit [leaky]"),
+             test_tag_id(writer, "vmalloc", "other"));
+    test_sql(writer, sql);
+}
+
+/* The group's growth is what runs a host out, and what is resolved does
+ * not. */
+static void cli_leaks_show_the_group(void **state)
+{
+    PGconn *owner = test_database_connect(&db, DATABASE_OWNER);
+    (void)state;
+    put_group(owner, "opened");
+    assert_int_equal(cli("leaks --all"), 0);
+    has("TAG GROWTH");
+    has("1.00 MiB/day     2  3.00 MiB/day");
+    assert_int_equal(cli("leak 2"), 0);
+    has("3.00 MiB/day by its tags together, 1.00 MiB/day by bpf_jit [leaky] "
+        "alone");
+    has("runs out    db-1 first");
+    has("RUNS OUT");
+    put_group(owner, "resolved");
+    PQfinish(owner);
+    assert_int_equal(cli("leak 2"), 0);
+    assert_null(strstr(out, "runs out"));
+    assert_null(strstr(out, "RUNS OUT"));
+}
+
 static void cli_lists_events_counters_drivers(void **state)
 {
     (void)state;
@@ -432,6 +468,7 @@ int main(void)
         cmocka_unit_test(cli_top_sorts_and_filters),
         cmocka_unit_test(cli_history_plots_and_lists),
         cmocka_unit_test(cli_leak_tells_the_finding),
+        cmocka_unit_test(cli_leaks_show_the_group),
         cmocka_unit_test(cli_lists_events_counters_drivers),
         cmocka_unit_test(cli_hosts_are_disabled_and_labelled),
         cmocka_unit_test(cli_tokens_hold_the_ca),
