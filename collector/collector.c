@@ -37,6 +37,7 @@ enum {
     RETRY_S = 2,
     METRICS_MAX_BYTES = 64 * 1024,
     N_SIGNALS = 3,
+    SHA256_HEX_BYTES = 2 * PSC_SHA256_BYTES + 1,
     TRIM_SESSIONS = 500, /* gone: worth giving memory back */
 };
 
@@ -72,7 +73,7 @@ static void stop(struct collector *c);
 
 /* ---- before the loop ---- */
 
-/* Bring the schema up to date, or see that it is; note our CA in it. */
+/* Bring the schema up to date. */
 static int prepare_schema(struct collector *c, struct psc_error *err)
 {
     int rc = PSC_OK;
@@ -90,24 +91,61 @@ static int prepare_schema(struct collector *c, struct psc_error *err)
     return rc;
 }
 
-static int note_ca(struct collector *c, PGconn *conn, struct psc_error *err)
+/* Claim the database for the CA @sha256 ("": only ask); @known becomes the one
+ * that it belongs to. */
+static int claim_ca(PGconn *conn, const char *sha256, bool replace,
+                    char known[SHA256_HEX_BYTES], struct psc_error *err)
 {
-    char hex[2 * PSC_SHA256_BYTES + 1];
-    for (unsigned i = 0; i < PSC_SHA256_BYTES; i++) {
-        (void)snprintf(hex + 2 * (size_t)i, 3, "%02x", c->ca.sha256[i]);
-    }
-    const char *values[] = {"ca_sha256", hex};
-    PGresult *res =
-        PQexecParams(conn, "SELECT poolscope_api.setting_set($1, $2)", 2, NULL,
-                     values, NULL, NULL, 0);
+    const char *values[] = {sha256, replace ? "yes" : "no"};
+    PGresult *res = PQexecParams(conn, "SELECT poolscope_api.ca_claim($1, $2)",
+                                 2, NULL, values, NULL, NULL, 0);
     int rc = PSC_OK;
-    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+    if (PQresultStatus(res) == PGRES_TUPLES_OK) {
+        (void)snprintf(known, SHA256_HEX_BYTES, "%s", PQgetvalue(res, 0, 0));
+    } else {
         /* A server that dies now is waited for, like one that is not there. */
         rc = PQstatus(conn) == CONNECTION_OK ? PSC_DATABASE : PSC_CONNECTION;
         rc = psc_error_set(err, rc, "note our CA: %s", PQerrorMessage(conn));
     }
     PQclear(res);
     return rc;
+}
+
+static int refuse_ca(const char *known, struct psc_error *err)
+{
+    return psc_error_set(err, PSC_CONFIG,
+                         "this database belongs to the CA %s; copy that "
+                         "collector's pki_dir, or run with --replace-ca to "
+                         "found a new one",
+                         known);
+}
+
+/* Open our CA, or make it if the database belongs to none yet. A fleet has one
+ * CA: tokens name it, and agents trust no other. */
+static int prepare_ca(struct collector *c, PGconn *conn, struct psc_error *err)
+{
+    const struct options *o = c->options;
+    char known[SHA256_HEX_BYTES] = "";
+    char hex[SHA256_HEX_BYTES];
+    char pem[4096];
+    int rc = claim_ca(conn, "", false, known, err);
+    bool bound = known[0] != '\0' && !o->replace_ca;
+    if (rc == PSC_OK && bound &&
+        (psc_path_join(pem, sizeof(pem), o->pki_dir, "ca.pem") != 0 ||
+         access(pem, F_OK) != 0)) {
+        return refuse_ca(known, err);
+    }
+    if (rc == PSC_OK && c->ca.ctx == NULL) {
+        rc = ca_open(&c->ca, o->pki_dir, o->names, err);
+    }
+    for (unsigned i = 0; rc == PSC_OK && i < PSC_SHA256_BYTES; i++) {
+        (void)snprintf(hex + 2 * (size_t)i, 3, "%02x", c->ca.sha256[i]);
+    }
+    if (rc == PSC_OK && c->ca.key != NULL) {
+        rc = claim_ca(conn, hex, o->replace_ca, known, err);
+    }
+    bool other = rc == PSC_OK && known[0] != '\0' && strcmp(known, hex) != 0;
+    return other && !o->replace_ca ? refuse_ca(known, err) : rc;
 }
 
 static int check_schema(struct collector *c, struct psc_error *err)
@@ -117,8 +155,8 @@ static int check_schema(struct collector *c, struct psc_error *err)
         PQstatus(conn) == CONNECTION_OK
             ? migrate_check(conn, err)
             : psc_error_set(err, PSC_CONNECTION, "%s", PQerrorMessage(conn));
-    if (rc == PSC_OK && c->ca.key != NULL) {
-        rc = note_ca(c, conn, err);
+    if (rc == PSC_OK) {
+        rc = prepare_ca(c, conn, err);
     }
     PQfinish(conn);
     return rc;
@@ -147,9 +185,6 @@ static int prepare(struct collector *c, struct psc_error *err)
     int rc = database_options_resolve(&o->database, err);
     if (rc == PSC_OK) {
         rc = options_resolve(o, err);
-    }
-    if (rc == PSC_OK) {
-        rc = ca_open(&c->ca, o->pki_dir, o->names, err);
     }
     return rc == PSC_OK ? prepare_database(c, err) : rc;
 }

@@ -12,8 +12,9 @@
 
 enum { BACKLOG = 1024, ADDRESS_MAX_BYTES = 128 };
 
-int listener_parse(const char *text, char *host, size_t cap, int *port,
-                   struct psc_error *err)
+/* Split "address:port" or "[address]:port". */
+static int parse(const char *text, char *host, size_t cap, int *port,
+                 struct psc_error *err)
 {
     const char *colon = strrchr(text, ':');
     const char *start = text;
@@ -37,6 +38,19 @@ int listener_parse(const char *text, char *host, size_t cap, int *port,
     return PSC_OK;
 }
 
+int listener_resolve(const char *text, struct sockaddr_storage *addr, int *port,
+                     struct psc_error *err)
+{
+    char host[ADDRESS_MAX_BYTES];
+    int rc = parse(text, host, sizeof(host), port, err);
+    if (rc == PSC_OK &&
+        uv_ip4_addr(host, *port, (struct sockaddr_in *)addr) != 0 &&
+        uv_ip6_addr(host, *port, (struct sockaddr_in6 *)addr) != 0) {
+        rc = psc_error_set(err, PSC_CONFIG, "%s: not an address", text);
+    }
+    return rc;
+}
+
 static void on_connection(uv_stream_t *stream, int status)
 {
     struct listener *l = stream->data;
@@ -45,12 +59,6 @@ static void on_connection(uv_stream_t *stream, int status)
         return;
     }
     sessions_accept(l->sessions, stream);
-}
-
-static int resolve(const char *host, int port, struct sockaddr_storage *addr)
-{
-    int rc = uv_ip4_addr(host, port, (struct sockaddr_in *)addr);
-    return rc == 0 ? 0 : uv_ip6_addr(host, port, (struct sockaddr_in6 *)addr);
 }
 
 /* Sockets of one port by several processes need the option on all of them. */
@@ -81,16 +89,12 @@ static int bound_port(const uv_tcp_t *tcp)
 int listener_start(struct listener *l, uv_loop_t *loop, const char *address,
                    struct sessions *sessions, struct psc_error *err)
 {
-    char host[ADDRESS_MAX_BYTES];
     struct sockaddr_storage addr;
     int port = 0;
     *l = (struct listener){.sessions = sessions};
-    int rc = listener_parse(address, host, sizeof(host), &port, err);
+    int rc = listener_resolve(address, &addr, &port, err);
     if (rc != PSC_OK) {
         return rc;
-    }
-    if (resolve(host, port, &addr) != 0) {
-        return psc_error_set(err, PSC_CONFIG, "%s: not an address", address);
     }
     rc = uv_tcp_init_ex(loop, &l->tcp, addr.ss_family);
     if (rc == 0) {

@@ -14,10 +14,11 @@ struct listener {
     int port;                  /* that it listens on */
 };
 
-/* Split "address:port" or "[address]:port" into @host (of @cap bytes) and
- * *@port. Returns 0 or PSC_CONFIG. */
-PSC_MUST_CHECK int listener_parse(const char *text, char *host, size_t cap,
-                                  int *port, struct psc_error *err);
+/* The address and port of "address:port" or "[address]:port". Returns 0 or
+ * PSC_CONFIG. */
+PSC_MUST_CHECK int listener_resolve(const char *text,
+                                    struct sockaddr_storage *addr, int *port,
+                                    struct psc_error *err);
 
 /* Listen on @address; port 0 takes a free one. Connections go to @sessions. */
 PSC_MUST_CHECK int listener_start(struct listener *l, uv_loop_t *loop,

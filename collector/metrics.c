@@ -12,7 +12,7 @@
 #include "common/clock.h"
 #include "proto/wire.h"
 
-enum { TEXT_MAX_BYTES = 1024 * 1024, ADDRESS_MAX_BYTES = 128 };
+enum { TEXT_MAX_BYTES = 1024 * 1024 };
 
 /* Upper bounds of the buckets. */
 static const int64_t bounds_us[METRICS_BUCKETS] = {
@@ -89,6 +89,16 @@ static void put_histogram(struct psc_buf *out, const char *name,
                    name, total);
 }
 
+static void put_worker(struct psc_buf *out, const struct metrics *m)
+{
+    psc_buf_printf(out,
+                   "# HELP poolscope_collector_worker_seconds_total time that "
+                   "the worker was at work\n"
+                   "# TYPE poolscope_collector_worker_seconds_total counter\n"
+                   "poolscope_collector_worker_seconds_total %.6f\n",
+                   (double)atomic_load(&m->worker_us) / 1e6);
+}
+
 static void put_labelled(const struct metrics *m, struct psc_buf *out)
 {
     psc_buf_printf(out, "# HELP poolscope_collector_sessions sessions by "
@@ -120,6 +130,7 @@ void metrics_text(const struct metrics *m, struct psc_buf *out)
     put_one(out, #name, help, "gauge", atomic_load(&m->name));
     METRICS_COUNTERS(METRICS_COUNTER_TEXT)
     METRICS_GAUGES(METRICS_GAUGE_TEXT)
+    put_worker(out, m);
     put_labelled(m, out);
     put_histogram(out, "commit", "unit sent until committed", &m->commit);
     put_histogram(out, "ack", "sample received until acknowledged", &m->ack);
@@ -135,6 +146,8 @@ void metrics_json(const struct metrics *m, struct psc_buf *out)
                    (unsigned long long)atomic_load(&m->name));
     METRICS_COUNTERS(METRICS_JSON)
     METRICS_GAUGES(METRICS_JSON)
+    psc_buf_printf(out, ",\"worker_seconds\":%.6f",
+                   (double)atomic_load(&m->worker_us) / 1e6);
     psc_buf_printf(out, ",\"sessions\":{");
     for (unsigned i = 0; i < SESSION_STATES; i++) {
         psc_buf_printf(out, "%s\"%s\":%lld", i > 0 ? "," : "",
@@ -216,20 +229,24 @@ static bool is_loopback(const struct sockaddr_storage *addr)
         &((const struct sockaddr_in6 *)addr)->sin6_addr);
 }
 
+int metrics_resolve(const char *listen, struct sockaddr_storage *addr,
+                    int *port, struct psc_error *err)
+{
+    int rc = listener_resolve(listen, addr, port, err);
+    if (rc == PSC_OK && !is_loopback(addr)) {
+        rc = psc_error_set(err, PSC_CONFIG,
+                           "metrics = %s: not a loopback address", listen);
+    }
+    return rc;
+}
+
 int metrics_server_start(struct metrics_server **server, struct metrics *m,
                          const char *listen, int *port, struct psc_error *err)
 {
-    char host[ADDRESS_MAX_BYTES];
     struct sockaddr_storage addr;
-    int rc = listener_parse(listen, host, sizeof(host), port, err);
+    int rc = metrics_resolve(listen, &addr, port, err);
     if (rc != PSC_OK) {
         return rc;
-    }
-    if ((uv_ip4_addr(host, *port, (struct sockaddr_in *)&addr) != 0 &&
-         uv_ip6_addr(host, *port, (struct sockaddr_in6 *)&addr) != 0) ||
-        !is_loopback(&addr)) {
-        return psc_error_set(err, PSC_CONFIG,
-                             "metrics = %s: not a loopback address", listen);
     }
     struct metrics_server *s = calloc(1, sizeof(*s));
     if (s == NULL) {

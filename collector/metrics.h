@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "common/buf.h"
 #include "common/error.h"
@@ -50,7 +51,6 @@ struct metrics_histogram {
     X(reconnects, "reconnects to the database")                                \
     X(worker_runs, "runs of the worker")                                       \
     X(worker_failures, "runs of the worker that failed")                       \
-    X(worker_us, "microseconds that the worker was at work")                   \
     X(findings, "findings written")                                            \
     X(detect_snapshots, "snapshots looked at by detection")
 
@@ -72,6 +72,7 @@ struct metrics {
     METRICS_COUNTERS(METRICS_FIELD)
     METRICS_GAUGES(METRICS_FIELD)
 #undef METRICS_FIELD
+    atomic_ullong worker_us; /* at work; shown in seconds */
     atomic_ullong refused[METRICS_REFUSALS];
     atomic_llong sessions[METRICS_STATES];
     struct metrics_histogram commit; /* unit sent to committed */
@@ -93,6 +94,11 @@ const char *metrics_refusal_name(unsigned reason);
 /* The Prometheus text, or a JSON object with a final NUL, appended. */
 void metrics_text(const struct metrics *m, struct psc_buf *out);
 void metrics_json(const struct metrics *m, struct psc_buf *out);
+
+/* The address and port of @listen, which must be a loopback address. */
+PSC_MUST_CHECK int metrics_resolve(const char *listen,
+                                   struct sockaddr_storage *addr, int *port,
+                                   struct psc_error *err);
 
 /* Serve /metrics on a loopback address, in a thread of its own. */
 struct metrics_server;

@@ -1,6 +1,7 @@
 /* The option table, and the command line. */
 #include "collector/options.h"
 
+#include <libpq-fe.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "collector/listener.h"
+#include "collector/metrics.h"
 #include "common/file.h"
 #include "common/log.h"
 
@@ -20,6 +22,10 @@ const struct psc_option collector_options[] = {
     {"collector", "pki_dir", PSC_OPT_STRING, FIELD(pki_dir), NULL, 0, 0, "DIR",
      "the CA and our server certificate, made there when missing\n"
      "(default: pki in the data directory)"},
+    {"collector", "replace_ca", PSC_OPT_BOOL, FIELD(replace_ca), "no", 0, 0,
+     NULL,
+     "take over a database that belongs to another CA: agents that\n"
+     "enrolled with that one have to enrol again"},
     {"collector", "names", PSC_OPT_STRING, FIELD(names), NULL, 0, 0, "LIST",
      "DNS names and addresses, with commas, under which agents reach\n"
      "this collector (default: the host's name and localhost)"},
@@ -124,10 +130,26 @@ int options_read(int argc, char **argv, struct options *options,
     return rc;
 }
 
+/* Whether libpq understands the DSN; nothing is contacted. */
+static int check_dsn(const char *dsn, struct psc_error *err)
+{
+    char *why = NULL;
+    PQconninfoOption *parsed = PQconninfoParse(dsn, &why);
+    int rc = PSC_OK;
+    if (parsed == NULL) {
+        const char *text = why != NULL ? why : "out of memory";
+        rc = psc_error_set(err, PSC_CONFIG, "dsn: %.*s",
+                           (int)strcspn(text, "\n"), text);
+    }
+    PQconninfoFree(parsed);
+    PQfreemem(why);
+    return rc;
+}
+
 int options_check(const struct options *options, struct psc_error *err)
 {
     enum psc_log_level level;
-    char host[128];
+    struct sockaddr_storage addr;
     int port;
     if (!psc_log_level_parse(options->log_level, &level)) {
         return psc_error_set(err, PSC_CONFIG,
@@ -135,9 +157,12 @@ int options_check(const struct options *options, struct psc_error *err)
                              "debug",
                              options->log_level);
     }
-    int rc = listener_parse(options->listen, host, sizeof(host), &port, err);
+    int rc = listener_resolve(options->listen, &addr, &port, err);
     if (rc == PSC_OK && strcmp(options->metrics, "off") != 0) {
-        rc = listener_parse(options->metrics, host, sizeof(host), &port, err);
+        rc = metrics_resolve(options->metrics, &addr, &port, err);
+    }
+    if (rc == PSC_OK && options->database.dsn != NULL) {
+        rc = check_dsn(options->database.dsn, err);
     }
     if (rc == PSC_OK && options->database.dsn != NULL &&
         options->database.data_dir != NULL) {

@@ -22,6 +22,7 @@ struct options {
     int64_t max_connections;
     int64_t max_pending_bytes;
     bool migrate;
+    bool replace_ca;
     bool worker;
 };
 

@@ -171,3 +171,19 @@ BEGIN
         RAISE EXCEPTION 'there is no setting "%"', p_name;
     END IF;
 END $$;
+
+-- The CA that the database belongs to, in hex; '' if nobody has claimed it.
+-- The first p_sha256 that is not empty claims it; later ones only if p_replace.
+CREATE FUNCTION poolscope_api.ca_claim(p_sha256 text, p_replace boolean)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    known text := (SELECT value FROM setting WHERE name = 'ca_sha256'
+                   FOR UPDATE);
+BEGIN
+    IF p_sha256 <> '' AND (known = '' OR p_replace) THEN
+        PERFORM poolscope_api.setting_set('ca_sha256', p_sha256);
+        known := p_sha256;
+    END IF;
+    RETURN known;
+END $$;
