@@ -280,8 +280,8 @@ CREATE TABLE poolscope_data.leak (
     process text,
     process_version text,
     scope text NOT NULL CHECK (scope IN ('host', 'fleet')),
-    hosts_leaking integer NOT NULL,
-    hosts_reporting integer NOT NULL,
+    hosts_leaking bigint NOT NULL,
+    hosts_reporting bigint NOT NULL,
     bytes_per_day bigint NOT NULL,
     onset_at timestamptz NOT NULL,
     detected_at timestamptz NOT NULL,
@@ -335,10 +335,10 @@ CREATE TABLE poolscope_data.leak_attribution (
     rank integer NOT NULL,
     attribute text NOT NULL,
     value text NOT NULL,
-    hosts_with integer,
-    leaking_with integer,
-    hosts_without integer,
-    leaking_without integer,
+    hosts_with bigint,
+    leaking_with bigint,
+    hosts_without bigint,
+    leaking_without bigint,
     shift_bytes_per_day bigint,
     p_value double precision,
     indistinguishable_from text[],
@@ -349,7 +349,7 @@ CREATE TABLE poolscope_data.leak_series (
     leak_id bigint NOT NULL,
     at timestamptz NOT NULL,
     side text NOT NULL CHECK (side IN ('leaking', 'controls')),
-    hosts integer NOT NULL,
+    hosts bigint NOT NULL,
     mean_bytes bigint NOT NULL,
     PRIMARY KEY (leak_id, at, side)
 );
@@ -364,7 +364,7 @@ CREATE TABLE poolscope_data.alert (
     created_at timestamptz NOT NULL DEFAULT now(),
     next_attempt_at timestamptz,
     delivered_at timestamptz,
-    attempts integer NOT NULL DEFAULT 0,
+    attempts bigint NOT NULL DEFAULT 0,
     last_error text
 );
 

@@ -257,6 +257,14 @@ static void views_have_the_columns_of_the_contract(void **state)
                             "column_name LIKE '%\\_bytes' AND "
                             "data_type <> 'bigint'"),
         0);
+    /* Counts too. */
+    assert_int_equal(
+        test_sql_int(owner, "SELECT count(*) FROM information_schema.columns "
+                            "WHERE table_schema = 'poolscope' AND "
+                            "(column_name LIKE '%hosts%' OR column_name IN "
+                            "('leaking_with', 'leaking_without', 'attempts')) "
+                            "AND data_type <> 'bigint'"),
+        0);
 }
 
 /* --------------------------------------------------------------- cursor */
