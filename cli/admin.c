@@ -106,6 +106,10 @@ static int host_run(struct cli *cli, const struct command *command, int argc,
         return command_hosts.run(cli, &command_hosts, words.n > 1 ? 2 : 1,
                                  list);
     }
+    code = cli_no_format(cli, command, words.v[0]);
+    if (code >= 0) {
+        return code;
+    }
     if (words.n < 2) {
         return cli_usagef(command, "which host?");
     }
@@ -146,6 +150,10 @@ static int migrate_command(struct cli *cli, const struct command *command,
     int applied = 0;
     int code = cli_args(cli, command, NULL, argc, argv, 0, 0, &words);
 
+    if (code >= 0) {
+        return code;
+    }
+    code = cli_no_format(cli, command, "migrate");
     if (code >= 0) {
         return code;
     }
@@ -217,6 +225,10 @@ static int database_run(struct cli *cli, const struct command *command,
     struct psc_error err;
     int code = cli_args(cli, command, NULL, argc, argv, 1, 1, &words);
 
+    if (code >= 0) {
+        return code;
+    }
+    code = cli_no_format(cli, command, "database");
     if (code >= 0) {
         return code;
     }

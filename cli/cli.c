@@ -118,6 +118,17 @@ int cli_usagef(const struct command *command, const char *fmt, ...)
     return CLI_USAGE;
 }
 
+int cli_no_format(const struct cli *cli, const struct command *command,
+                  const char *what)
+{
+    if (cli->format == CLI_TABLE) {
+        return -1;
+    }
+    return cli_usagef(command, "%s: '%s' prints no %s",
+                      cli->format == CLI_JSON ? "--json" : "--csv", what,
+                      cli->format == CLI_JSON ? "JSON" : "CSV");
+}
+
 void cli_print_wrapped(FILE *out, const char *lead, const char *text, int hang,
                        int width)
 {

@@ -78,6 +78,11 @@ int cli_failf(const char *fmt, ...) PSC_PRINTF(1, 2);
 int cli_usagef(const struct command *command, const char *fmt, ...)
     PSC_PRINTF(2, 3);
 
+/* Refuse --json and --csv where @what ("token revoke") prints neither.
+ * Returns -1 to go on, else the exit code. */
+int cli_no_format(const struct cli *cli, const struct command *command,
+                  const char *what);
+
 /* The manual page of a command. */
 void cli_help(const struct command *command, FILE *out);
 

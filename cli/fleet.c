@@ -162,6 +162,10 @@ static int hosts_run(struct cli *cli, const struct command *command, int argc,
     if (code < 0) {
         code = pattern_word(command, &words, 0, like, sizeof like);
     }
+    /* A pattern may fit nothing; a name must be one. */
+    if (words.n > 0 && !strpbrk(words.v[0], "*?")) {
+        q.host = words.v[0];
+    }
     return code >= 0 ? code : query_run(cli, &q);
 }
 
@@ -204,6 +208,44 @@ static const struct query_column host_driver_columns[] = {
     {"path", "PATH", SHOW_NAME},
     {.name = NULL}};
 
+/* Whether @host (NULL: any) has ever sent drivers; true if that cannot be
+ * told. */
+static bool has_drivers(PGconn *conn, const char *host)
+{
+    struct psc_error err;
+    PGresult *r;
+    const char *params[] = {host};
+
+    if (query_exec(conn,
+                   "SELECT EXISTS (SELECT FROM poolscope.driver "
+                   "WHERE host = coalesce($1, host)) AS found",
+                   1, params, &r, &err) != 0) {
+        return true;
+    }
+    bool found = strcmp(query_value(r, 0, "found"), "t") == 0;
+    PQclear(r);
+    return found;
+}
+
+static int print_drivers(struct cli *cli, struct query *q, const char *host)
+{
+    PGconn *conn;
+    int code = query_connect(cli, DATABASE_READER, &conn);
+
+    if (code != CLI_OK) {
+        return code;
+    }
+    if (cli->format == CLI_TABLE && !has_drivers(conn, host)) {
+        q->empty = host ? "This host has sent no drivers: its kernel has "
+                          "loaded no modules, or no inventory has come yet."
+                        : "No host has sent any drivers: their kernels have "
+                          "loaded no modules, or no inventory has come yet.";
+    }
+    code = query_print(cli, conn, q);
+    PQfinish(conn);
+    return code;
+}
+
 static int drivers_run(struct cli *cli, const struct command *command, int argc,
                        char **argv)
 {
@@ -224,9 +266,10 @@ static int drivers_run(struct cli *cli, const struct command *command, int argc,
         .columns = conf.host ? host_driver_columns : fleet_driver_columns,
         .params = {like, conf.host},
         .n_params = conf.host ? 2 : 1,
-        .empty = "No such driver in the newest inventories."};
+        .empty = "No such driver in the newest inventories.",
+        .host = conf.host};
     code = pattern_word(command, &words, 0, like, sizeof like);
-    code = code >= 0 ? code : query_run(cli, &q);
+    code = code >= 0 ? code : print_drivers(cli, &q, conf.host);
     psc_config_fini(drivers_options, &conf);
     return code;
 }
@@ -273,6 +316,7 @@ static int counters_run(struct cli *cli, const struct command *command,
     if (code < 0) {
         code = pattern_word(command, &words, 1, counter, sizeof counter);
     }
+    q.host = words.n > 0 ? words.v[0] : NULL;
     return code >= 0 ? code : query_run(cli, &q);
 }
 
@@ -324,7 +368,8 @@ static int events_query(struct cli *cli, const struct command *command,
         .columns = columns,
         .params = {like, since, limit},
         .n_params = 3,
-        .empty = "No events."};
+        .empty = "No events.",
+        .host = conf->host};
 
     if (query_like(like, sizeof like, conf->host, &err) != 0 ||
         unit_time_parse(conf->since, psc_clock_wall_us(), &since_us, &err) !=

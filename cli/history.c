@@ -101,27 +101,6 @@ static int draw(struct cli *cli, const PGresult *r,
     return CLI_OK;
 }
 
-/* Nothing found: was a name wrong? */
-static int explain_nothing(PGconn *conn, const struct cli_words *words)
-{
-    struct psc_error err;
-    PGresult *r;
-    int code = CLI_OK;
-
-    if (query_exec(conn,
-                   "SELECT EXISTS (SELECT FROM poolscope.host "
-                   "WHERE host = $1) AS known",
-                   1, words->v, &r, &err) != 0) {
-        return cli_fail(&err);
-    }
-    if (strcmp(query_value(r, 0, "known"), "t") != 0) {
-        code = cli_failf("no host '%s': 'poolscope hosts' lists them",
-                         words->v[0]);
-    }
-    PQclear(r);
-    return code;
-}
-
 static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
                int64_t since_us, int64_t until_us)
 {
@@ -136,6 +115,11 @@ static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
     struct psc_error err;
     PGresult *r;
 
+    int code = query_check_pool(words->v[1]);
+    code = code == CLI_OK ? query_check_host(conn, words->v[0]) : code;
+    if (code != CLI_OK) {
+        return code;
+    }
     query_time_text(since, since_us);
     query_time_text(until, until_us);
     if (cli->format != CLI_TABLE) {
@@ -144,10 +128,7 @@ static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
     if (query_exec(conn, q.sql, q.n_params, q.params, &r, &err) != 0) {
         return cli_fail(&err);
     }
-    int code = PQntuples(r) == 0 ? explain_nothing(conn, words) : CLI_OK;
-    if (code == CLI_OK) {
-        code = draw(cli, r, words, since_us, until_us);
-    }
+    code = draw(cli, r, words, since_us, until_us);
     PQclear(r);
     return code;
 }

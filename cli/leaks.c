@@ -422,6 +422,26 @@ static int print_events(struct cli *cli, PGconn *conn, const char *id)
     return print_part(cli, conn, "History", &q);
 }
 
+/* Say so if there is no such leak, before a script gets an empty array. */
+static int check_leak(PGconn *conn, const char *id)
+{
+    struct psc_error err;
+    PGresult *r;
+    const char *params[] = {id};
+
+    if (query_exec(conn,
+                   "SELECT leak_id FROM poolscope.leak "
+                   "WHERE leak_id = $1::bigint",
+                   1, params, &r, &err) != 0) {
+        return cli_fail(&err);
+    }
+    bool found = PQntuples(r) > 0;
+    PQclear(r);
+    return found ? CLI_OK
+                 : cli_failf("no leak %s: 'poolscope leaks --all' lists them",
+                             id);
+}
+
 static int tell(struct cli *cli, PGconn *conn, const char *id)
 {
     struct psc_error err;
@@ -430,10 +450,6 @@ static int tell(struct cli *cli, PGconn *conn, const char *id)
 
     if (query_exec(conn, leak_sql, 1, params, &r, &err) != 0) {
         return cli_fail(&err);
-    }
-    if (PQntuples(r) == 0) {
-        PQclear(r);
-        return cli_failf("no leak %s: 'poolscope leaks --all' lists them", id);
     }
     tell_head(cli, r);
     print_evidence(cli, r);
@@ -462,8 +478,11 @@ static int leak_run(struct cli *cli, const struct command *command, int argc,
         return code;
     }
     struct query q = {.sql = leak_sql, .params = {words.v[0]}, .n_params = 1};
-    code = cli->format == CLI_TABLE ? tell(cli, conn, words.v[0])
-                                    : query_print(cli, conn, &q);
+    code = check_leak(conn, words.v[0]);
+    if (code == CLI_OK) {
+        code = cli->format == CLI_TABLE ? tell(cli, conn, words.v[0])
+                                        : query_print(cli, conn, &q);
+    }
     PQfinish(conn);
     return code;
 }

@@ -585,7 +585,11 @@ static int leaktest_run(struct cli *cli, const struct command *command,
     if (code >= 0) {
         return code;
     }
-    code = check_options(&t, command);
+    code = cli->options.csv || t.conf.list
+               ? cli_no_format(cli, command,
+                               t.conf.list ? "leaktest --list" : "leaktest")
+               : -1;
+    code = code >= 0 ? code : check_options(&t, command);
     if (code < 0) {
         json = cli->format == CLI_JSON;
         t.say = json ? stderr : stdout;

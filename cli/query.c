@@ -9,6 +9,7 @@
 
 #include "cli/units.h"
 #include "common/clock.h"
+#include "proto/table.h"
 #include "sql/migrate.h"
 
 static int resolve(struct cli *cli, enum database_role role, char **conninfo)
@@ -332,11 +333,53 @@ static int print_table(struct cli *cli, const struct query *q,
     return rc;
 }
 
+int query_check_host(PGconn *conn, const char *pattern)
+{
+    struct psc_error err;
+    char like[512];
+    PGresult *r;
+    const char *params[] = {like};
+
+    if (strcmp(pattern, "*") == 0) {
+        return CLI_OK;
+    }
+    if (query_like(like, sizeof like, pattern, &err) != 0 ||
+        query_exec(conn,
+                   "SELECT EXISTS (SELECT FROM poolscope.host "
+                   "WHERE host LIKE $1) AS known",
+                   1, params, &r, &err) != 0) {
+        return cli_fail(&err);
+    }
+    bool known = strcmp(query_value(r, 0, "known"), "t") == 0;
+    PQclear(r);
+    return known ? CLI_OK
+                 : cli_failf("no host '%s': 'poolscope hosts' lists them",
+                             pattern);
+}
+
+int query_check_pool(const char *pool)
+{
+    enum pool known;
+
+    if (!pool || pool_parse(pool, &known)) {
+        return CLI_OK;
+    }
+    return cli_failf("no pool '%s': there are paged, nonpaged, slab, vmalloc, "
+                     "alloc and pages",
+                     pool);
+}
+
 int query_print(struct cli *cli, PGconn *conn, const struct query *q)
 {
     struct psc_error err;
     PGresult *result;
 
+    if (q->host) {
+        int code = query_check_host(conn, q->host);
+        if (code != CLI_OK) {
+            return code;
+        }
+    }
     if (cli->format == CLI_JSON) {
         return print_json(conn, q, &err) == 0 ? CLI_OK : cli_fail(&err);
     }

@@ -38,6 +38,7 @@ struct query {
     const char *params[QUERY_PARAMS_MAX]; /* NULL is SQL's NULL */
     int n_params;
     const char *empty; /* what a table says instead of no rows */
+    const char *host;  /* it is an error if no host fits; NULL: any */
 };
 
 /* Connect as @role; *@conn is to be closed by PQfinish(). Tells an error and
@@ -54,6 +55,13 @@ PSC_MUST_CHECK int query_exec(PGconn *conn, const char *sql, int n_params,
 /* Ask and print, as @cli->format says. Returns an exit code; errors are
  * told. */
 int query_print(struct cli *cli, PGconn *conn, const struct query *q);
+
+/* Fail if no host's name fits @pattern (* and ? as users write them; "*" fits
+ * even none). Returns an exit code; errors are told. */
+PSC_MUST_CHECK int query_check_host(PGconn *conn, const char *pattern);
+
+/* The same for the name of a pool; NULL is fine. */
+PSC_MUST_CHECK int query_check_pool(const char *pool);
 
 /* connect, query_print, disconnect: all that most commands do. */
 int query_run(struct cli *cli, const struct query *q);

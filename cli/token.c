@@ -253,6 +253,10 @@ static int dispatch(struct cli *cli, const struct command *command,
         return list(cli);
     }
     if (strcmp(verb, "revoke") == 0 && words->n == 2) {
+        int code = cli_no_format(cli, command, "token revoke");
+        if (code >= 0) {
+            return code;
+        }
         if (strtoll(words->v[1], &end, 10) > 0 && *end == '\0') {
             return revoke_token(cli, words->v[1]);
         }

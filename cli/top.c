@@ -162,6 +162,11 @@ static int show_stored(struct cli *cli, PGconn *conn,
                       .params = {span, conf->pool, like, limit, host},
                       .n_params = host ? 5 : 4,
                       .empty = "No such tags in the newest snapshots."};
+    int code = host ? query_check_host(conn, host) : CLI_OK;
+
+    if (code != CLI_OK) {
+        return code; /* before the title */
+    }
 
     if (host) {
         host_sql(sql, sizeof sql, sort);
@@ -229,6 +234,10 @@ static int show_top(struct cli *cli, const struct command *command,
 
     if (sort == N_SORTS) {
         return cli_usagef(command, "--sort: no key '%s'", conf->sort);
+    }
+    int code = query_check_pool(conf->pool);
+    if (code != CLI_OK) {
+        return code;
     }
     if (conf->live && conf->host) {
         return cli_usagef(command, "--live shows this machine: no --host");

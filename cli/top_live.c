@@ -508,8 +508,7 @@ int top_live(struct cli *cli, const struct top_view *view)
     struct psc_error err = {0};
 
     if (view->pool && !pool_parse(view->pool, &s.pool)) {
-        cli_failf("no pool '%s'", view->pool);
-        return CLI_USAGE;
+        return cli_failf("no pool '%s'", view->pool);
     }
     reading_init(&s.first);
     reading_init(&s.last);

@@ -388,6 +388,42 @@ static void cli_refuses_wrong_usage(void **state)
     assert_int_equal(spawn_capture(dsn, out, sizeof out, 60), 1);
 }
 
+static void cli_refuses_formats_it_has_not(void **state)
+{
+    (void)state;
+    fails("migrate --json", 2, "--json: 'migrate' prints no JSON");
+    fails("database status --json", 2, "--json: ");
+    fails("token revoke 1 --csv", 2, "--csv: 'token revoke' prints no CSV");
+    fails("host disable db-1 --json", 2, "--json: ");
+    fails("leaktest --list --json", 2, "--json: ");
+    fails("leaktest --kind pages --csv", 2, "--csv: ");
+    fails("leak 9999 --json", 1, "no leak 9999");
+    fails("leak 9999 --csv", 1, "no leak 9999");
+    assert_int_equal(cli("hosts --csv"), 0);
+    has("reporting"); /* not disabled above */
+}
+
+static void cli_says_which_name_is_unknown(void **state)
+{
+    (void)state;
+    fails("top --host nosuch", 1, "no host 'nosuch': 'poolscope hosts'");
+    fails("top --host nosuch --json", 1, "no host 'nosuch'");
+    fails("drivers --host nosuch", 1, "no host 'nosuch'");
+    fails("events --host 'no*such'", 1, "no host 'no*such'");
+    fails("counters nosuch --csv", 1, "no host 'nosuch'");
+    fails("hosts nosuch", 1, "no host 'nosuch'");
+    fails("history nosuch slab filp --json", 1, "no host 'nosuch'");
+    fails("history db-1 slub filp", 1, "no pool 'slub': there are paged, ");
+    fails("top --pool slub", 1, "no pool 'slub'");
+    assert_int_equal(cli("drivers nosuch*"), 0);
+    has("No such driver");
+    PGconn *writer = test_database_connect(&db, DATABASE_WRITER);
+    test_host_enrol(writer, "db-2");
+    PQfinish(writer);
+    assert_int_equal(cli("drivers --host db-2"), 0);
+    has("no modules");
+}
+
 /* Questions start a server that stands still, and never make one. */
 static void cli_questions_make_no_database(void **state)
 {
@@ -457,7 +493,7 @@ static void cli_top_reads_recorded_trees(void **state)
     has("pool,tag,allocs,frees,outstanding,bytes\n");
     has("slab,\"");
     assert_int_equal(cli("top --live --json --limit 3"), 0);
-    assert_int_equal(cli("top --live --pool nothing"), 2);
+    assert_int_equal(cli("top --live --pool nothing"), 1);
 }
 
 int main(void)
@@ -474,6 +510,8 @@ int main(void)
         cmocka_unit_test(cli_tokens_hold_the_ca),
         cmocka_unit_test(cli_runs_psql_as_reader),
         cmocka_unit_test(cli_refuses_wrong_usage),
+        cmocka_unit_test(cli_refuses_formats_it_has_not),
+        cmocka_unit_test(cli_says_which_name_is_unknown),
         cmocka_unit_test(cli_questions_make_no_database),
         cmocka_unit_test(cli_top_without_database_is_live),
         cmocka_unit_test(cli_helps_with_each_command),
