@@ -347,6 +347,16 @@ static bool is_about_contents(const char *sqlstate)
            strncmp(sqlstate, "54", 2) == 0;
 }
 
+/* The server's words were cut somewhere: half a character at the end would
+ * have the record refused as well, again and again. */
+static void copy_reason(char *out, size_t cap, const char *text)
+{
+    (void)snprintf(out, cap, "%s", text);
+    for (char *c = out; *c != '\0'; c++) {
+        *c = (unsigned char)*c < 0x80 ? *c : '?';
+    }
+}
+
 static void start_reject(struct ingest *in,
                          const struct pglink_failure *failure)
 {
@@ -361,8 +371,7 @@ static void start_reject(struct ingest *in,
         .on_done = on_reject_done,
         .batch = b,
     };
-    (void)snprintf(in->reject.reason, sizeof(in->reject.reason), "%s",
-                   failure->err.msg);
+    copy_reason(in->reject.reason, sizeof(in->reject.reason), failure->err.msg);
     store_reject(in->settings.store, &in->reject);
 }
 
