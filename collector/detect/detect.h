@@ -89,21 +89,24 @@ struct detect_finding {
     uint32_t tags[DETECT_TAGS_MAX]; /* leading one first, then lockstep */
     double tag_bytes_per_day[DETECT_TAGS_MAX]; /* while it last grew */
     uint32_t n_tags;
-    bool fast;        /* by the fast path */
-    bool growing;     /* in the newest windows */
-    bool information; /* not exhausted within the horizon */
+    uint32_t n_reclaimable; /* of them, the last ones: can be shrunk */
+    bool fast;              /* by the fast path */
+    bool growing;           /* in the newest windows */
+    bool information;       /* not exhausted within the horizon */
     int64_t onset_us, detected_us, updated_us;
     int64_t grew_us;            /* when growth was last seen */
     int64_t onset_bytes;        /* the leading tag's floor at the onset */
     int64_t bytes;              /* the leading tag's now */
     double bytes_per_day;       /* the leading tag's, while it last grew */
-    double group_bytes_per_day; /* its tags' in the pool that grows most */
+    double group_bytes_per_day; /* its tags' in group_pool, of reclaimable
+                                 * ones at most two thirds of the rest */
+    int group_pool;             /* that grows most; -1: none */
     int64_t room_bytes;
     int64_t exhaustion_us, earliest_us, latest_us; /* 0: not in sight */
-    double z;          /* Mann-Kendall of the leading tag */
+    double z;          /* Mann-Kendall of the leading tag when it was found */
     double confidence; /* 0 to 1: an index, no probability */
-    uint32_t windows;  /* that the evidence covers */
-    int64_t window_us;
+    uint32_t windows;  /* that z covers */
+    int64_t window_us; /* and how long each was */
 };
 
 /* The store has @finding open: it is not opened again, and lives on from its

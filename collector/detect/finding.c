@@ -46,6 +46,46 @@ struct finding *finding_of(struct detect_host *h, uint32_t id)
     return NULL;
 }
 
+static bool is_reclaimable(const struct detect_host *h, uint32_t id)
+{
+    const struct series *s = host_find(h, id);
+
+    return s != NULL && (s->flags & SERIES_RECLAIMABLE) != 0;
+}
+
+/* Move tag @i of @f up to the others of its kind: what can be reclaimed stands
+ * last, and never leads. */
+static void put_in_place(const struct detect_host *h, struct finding *f,
+                         uint32_t i)
+{
+    uint32_t id = f->now.tags[i];
+    double rate = f->now.tag_bytes_per_day[i];
+    float peak = f->peaks[i];
+
+    while (i > 1 && !is_reclaimable(h, id) &&
+           is_reclaimable(h, f->now.tags[i - 1])) {
+        f->now.tags[i] = f->now.tags[i - 1];
+        f->now.tag_bytes_per_day[i] = f->now.tag_bytes_per_day[i - 1];
+        f->peaks[i] = f->peaks[i - 1];
+        i--;
+    }
+    f->now.tags[i] = id;
+    f->now.tag_bytes_per_day[i] = rate;
+    f->peaks[i] = peak;
+}
+
+/* What is known of a tag may change: put all of @f's in order. */
+static void order_tags(const struct detect_host *h, struct finding *f)
+{
+    f->now.n_reclaimable = 0;
+    for (uint32_t i = 1; i < f->now.n_tags; i++) {
+        put_in_place(h, f, i);
+    }
+    for (uint32_t i = 1; i < f->now.n_tags; i++) {
+        f->now.n_reclaimable += is_reclaimable(h, f->now.tags[i]) ? 1 : 0;
+    }
+}
+
 void finding_join(struct detect_host *h, struct finding *f, uint32_t id)
 {
     struct series *s = host_find(h, id);
@@ -58,6 +98,7 @@ void finding_join(struct detect_host *h, struct finding *f, uint32_t id)
     f->now.tag_bytes_per_day[f->now.n_tags] = 0;
     f->now.tags[f->now.n_tags++] = id;
     s->flags |= SERIES_FOUND;
+    order_tags(h, f);
 }
 
 /* --- rates and forecast --- */
@@ -123,16 +164,12 @@ static int widest_pool(const struct detect_host *h, const struct finding *f)
     return best;
 }
 
-/* The sum of the floors of @f's tags in the pool that grows most, from the
- * window f->since on; of the reclaimable ones only the share that counts. */
+/* The sum of the floors of @f's tags in @pool from the window f->since on, of
+ * the reclaimable ones @share. */
 static void sum_points(const struct detect_host *h, const struct scale *scale,
-                       const struct finding *f, struct trend_points *sum)
+                       const struct finding *f, int pool, double share,
+                       struct trend_points *sum)
 {
-    int pool = widest_pool(h, f);
-    struct growth growth = growth_in(h, f, pool);
-    double share =
-        growth.reclaimable > growth.rest ? growth.rest / growth.reclaimable : 1;
-
     tag_points(h, scale, f, 0, f->since, sum);
     memset(sum->y, 0, sizeof sum->y);
     for (uint32_t i = 0; i < f->now.n_tags; i++) {
@@ -146,7 +183,40 @@ static void sum_points(const struct detect_host *h, const struct scale *scale,
     }
 }
 
-/* How fast each tag grows, and all together. */
+static void sum_slopes(const struct detect_host *h, const struct scale *scale,
+                       const struct finding *f, int pool, double share,
+                       struct forecast *out)
+{
+    struct trend_points sum;
+
+    sum_points(h, scale, f, pool, share, &sum);
+    forecast_slopes(&sum, sum.n > scale->period ? scale->period : 1, out);
+}
+
+/* The slopes of all that grows in the pool that grows most. Nobody knows how
+ * much of the reclaimable growth the leak pins: the interval goes from none of
+ * it to all of it. */
+static void group_slopes(const struct detect_host *h, const struct scale *scale,
+                         struct finding *f, struct forecast *out)
+{
+    int pool = widest_pool(h, f);
+    struct growth growth = growth_in(h, f, pool);
+    struct forecast bound;
+
+    f->now.group_pool = pool;
+    if (growth.reclaimable <= 0) {
+        sum_slopes(h, scale, f, pool, 1, out);
+        return;
+    }
+    double share = (growth_counted(&growth) - growth.rest) / growth.reclaimable;
+    sum_slopes(h, scale, f, pool, share, out);
+    sum_slopes(h, scale, f, pool, 0, &bound);
+    out->lowest = fmin(out->lowest, bound.lowest);
+    sum_slopes(h, scale, f, pool, 1, &bound);
+    out->highest = fmax(out->highest, bound.highest);
+}
+
+/* How fast each tag grows. */
 static void measure_rates(const struct detect_host *h,
                           const struct scale *scale, struct finding *f)
 {
@@ -157,10 +227,7 @@ static void measure_rates(const struct detect_host *h,
         double slope = trend_sen(&p, p.n > scale->period ? scale->period : 1);
         f->now.tag_bytes_per_day[i] = per_day(scale, slope);
     }
-    tag_points(h, scale, f, 0, f->since, &p);
     f->now.bytes_per_day = f->now.tag_bytes_per_day[0];
-    f->now.windows = p.n;
-    f->now.window_us = scale->length_us;
 }
 
 /* When the room is used up, of all the growth in one pool. */
@@ -168,16 +235,15 @@ static void forecast(const struct detect_host *h, const struct scale *scale,
                      struct finding *f)
 {
     struct detect_finding *now = &f->now;
-    struct trend_points sum;
     struct forecast out;
 
+    order_tags(h, f);
     now->exhaustion_us = 0;
     now->earliest_us = 0;
     now->latest_us = 0;
     now->room_bytes = h->room_bytes > 0 ? (int64_t)h->room_bytes : 0;
     if (now->growing) {
-        sum_points(h, scale, f, &sum);
-        forecast_slopes(&sum, sum.n > scale->period ? scale->period : 1, &out);
+        group_slopes(h, scale, f, &out);
         now->group_bytes_per_day = per_day(scale, out.slope);
         if (h->room_bytes >= 0) {
             now->exhaustion_us = forecast_time(out.slope, h->room_bytes,
@@ -245,6 +311,8 @@ int finding_open(struct detect_host *h, const struct scale *scale,
     f->since = leader->onset;
     f->now.growing = true;
     f->now.z = leader->z;
+    f->now.windows = leader->windows;
+    f->now.window_us = scale->length_us;
     f->now.confidence = (1 - exp(-leader->z / 2)) * leader->growth /
                         (leader->growth + 4 * leader->scatter);
     f->now.onset_us = known ? was.onset_us : moment(scale, leader->onset);

@@ -6,9 +6,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define FOLLOW_SHARE 0.01 /* of the pivot's slope: a follower's least */
-#define LEAD_SHARE   0.05 /* of the fastest: a leader's least */
-#define CACHE_SHARE  8.0  /* reclaimable over the rest: a cache that fills */
+#define FOLLOW_SHARE 0.01      /* of the pivot's slope: a follower's least */
+#define LEAD_SHARE   0.05      /* of the fastest: a leader's least */
+#define PINNED_SHARE (2 / 3.0) /* of the rest: most that it pins of caches */
+#define CACHE_SHARE  8.0 /* reclaimable over the rest: a cache that fills */
 
 static bool moves_slowly(const struct series *s)
 {
@@ -85,13 +86,24 @@ uint32_t group_pivot(const struct detect_host *h, const struct suspect *list,
     return best;
 }
 
-/* Insert in order behind the pivot; beyond the maximum the slowest drops. */
+/* Whether @a stands before @b in a group: what can be reclaimed comes last. */
+static bool stands_before(const struct detect_host *h, const struct suspect *a,
+                          const struct suspect *b)
+{
+    int last_a = h->series[a->series].flags & SERIES_RECLAIMABLE;
+    int last_b = h->series[b->series].flags & SERIES_RECLAIMABLE;
+
+    return last_a != last_b ? last_a < last_b : precedes(h, a, b);
+}
+
+/* Insert in order behind the pivot; beyond the maximum the last drops. */
 static void insert(const struct detect_host *h, const struct suspect *list,
                    struct group *g, uint32_t member)
 {
     uint32_t at = g->n;
 
-    while (at > 1 && precedes(h, &list[member], &list[g->member[at - 1]])) {
+    while (at > 1 &&
+           stands_before(h, &list[member], &list[g->member[at - 1]])) {
         at--;
     }
     if (at == DETECT_TAGS_MAX) {
@@ -163,7 +175,7 @@ void group_gather(const struct detect_host *h, const struct scale *scale,
 
 double growth_counted(const struct growth *g)
 {
-    return g->rest + fmin(g->reclaimable, g->rest);
+    return g->rest + fmin(g->reclaimable, PINNED_SHARE * g->rest);
 }
 
 void growth_add(struct growth *g, const struct series *s, double rate)

@@ -112,6 +112,7 @@ bool suspect_fast(const struct detect_settings *settings, double total_bytes,
                  out->growth >= settings->min_growth_share * tail.y[0] &&
                  out->growth >= FAST_OF_TOTAL * total_bytes &&
                  tail.y[tail.n - 1] > before + band;
+    out->windows = tail.n;
     return true;
 }
 
@@ -215,7 +216,7 @@ bool suspect_slow(const struct detect_settings *settings,
 {
     struct trend_points tail;
 
-    *out = (struct suspect){.windows = p->n};
+    *out = (struct suspect){.windows = SLOW_SHORT};
     if (p->n < SLOW_SHORT || p->y[p->n - 1] <= p->y[0]) {
         return false;
     }

@@ -25,7 +25,7 @@ struct suspect {
     double growth;    /* along the line, over the windows of the test */
     double onset;     /* where the line left the level before: window number */
     double base;      /* floor at the onset */
-    uint32_t windows; /* of the test */
+    uint32_t windows; /* that z covers */
 };
 
 /* Judge the fast floors @p of @s. @total_bytes is the host's memory. Returns

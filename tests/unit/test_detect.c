@@ -127,6 +127,71 @@ static void lockstep_is_one_finding(void **state)
     sim_fini(&sim);
 }
 
+/* Files that leak with their dentries, while a scan makes the same caches grow
+ * along: the scan takes nothing that is not given back. */
+static void caches_count_for_little(void **state)
+{
+    (void)state;
+    struct sim sim;
+    new_sim(&sim, 2);
+    while (sim_time(&sim) < START + 300) {
+        sim_begin(&sim);
+        double t = sim_time(&sim);
+        double grown = t > START ? RATE * (t - START) : 0;
+        put(&sim, DENTRY, 9 * MB + 1.75 * grown); /* 0.75 of it pinned */
+        put(&sim, FILP, 30 * MB + grown);
+        put(&sim, INODES, 50 * MB + 2 * grown);
+        put(&sim, KMALLOC, 10 * MB + 0.25 * grown);
+        assert_int_equal(sim_end(&sim), 0);
+    }
+    assert_int_equal(sim_count(&sim, DETECT_OPENED), 1);
+    for (uint32_t i = 0; i < sim.n_told; i++) {
+        const struct detect_finding *f = &sim.told[i];
+        assert_int_equal(f->n_tags, 4);
+        assert_int_equal(f->n_reclaimable, 2);
+        assert_int_equal(f->tags[0], FILP);
+        assert_int_equal(f->tags[1], KMALLOC);
+        assert_int_equal(f->tags[2], INODES);
+        assert_int_equal(f->tags[3], DENTRY);
+        assert_int_equal(f->group_pool, POOL_SLAB);
+        near(f->group_bytes_per_day, 2 * RATE * SIM_DAY, 0.1);
+        int64_t left_us = f->exhaustion_us - f->updated_us;
+        near((double)left_us / 1e6, sim.room / (2 * RATE), 0.1);
+        /* From all of the reclaimable growth to none of it. */
+        near((double)(f->earliest_us - f->updated_us) / 1e6,
+             sim.room / (5 * RATE), 0.05);
+        near((double)(f->latest_us - f->updated_us) / 1e6,
+             sim.room / (1.25 * RATE), 0.05);
+    }
+    sim_fini(&sim);
+}
+
+/* No more than a floor that rises at every step can have in so many windows. */
+static double highest_z(uint32_t n)
+{
+    double v = n;
+    return (v * (v - 1) / 2 - 1) / sqrt(v * (v - 1) * (2 * v + 5) / 18);
+}
+
+static void windows_are_those_of_z(void **state)
+{
+    (void)state;
+    struct sim sim;
+    struct leak l = endless;
+    l.stop = START + 400;
+    l.freed = false;
+    new_sim(&sim, 2);
+    run(&sim, &l, l.stop + 200);
+    assert_true(sim.n_told > 1);
+    for (uint32_t i = 0; i < sim.n_told; i++) {
+        assert_true(sim.told[i].z > 3);
+        assert_true(sim.told[i].z <= highest_z(sim.told[i].windows) + 1e-9);
+        assert_int_equal(sim.told[i].windows, sim.told[0].windows);
+        assert_int_equal(sim.told[i].window_us, 24 * SIM_SECOND);
+    }
+    sim_fini(&sim);
+}
+
 static void noisy_pages_are_found(void **state)
 {
     (void)state;
@@ -640,6 +705,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lockstep_is_one_finding),
+        cmocka_unit_test(caches_count_for_little),
+        cmocka_unit_test(windows_are_those_of_z),
         cmocka_unit_test(noisy_pages_are_found),
         cmocka_unit_test(groups_grow),
         cmocka_unit_test(caches_that_fill_are_quiet),
