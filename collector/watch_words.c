@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "proto/table.h"
 
 enum { TEXT_BYTES = 48, MAX_NAMED = 4 };
 
@@ -59,11 +60,18 @@ static void put_growth(const struct detect_finding *f, const char *tag,
 {
     char rate[TEXT_BYTES], day[TEXT_BYTES], now[TEXT_BYTES];
     char onset[TEXT_BYTES], then[TEXT_BYTES];
-    psc_buf_printf(
-        out, "%s %s by %s a day (%s/s) since %s, and holds %s", tag,
-        f->growing ? "grows" : "grew", bytes_text(f->bytes_per_day, day),
-        bytes_text(f->bytes_per_day / 86400, rate),
-        time_text(f->onset_us, onset), bytes_text((double)f->bytes, now));
+    bool over = f->change == DETECT_RESOLVED;
+    bool grows = f->growing && !over;
+    psc_buf_printf(out, "%s %s by %s a day (%s/s) %s %s", tag,
+                   grows ? "grows" : "grew", bytes_text(f->bytes_per_day, day),
+                   bytes_text(f->bytes_per_day / 86400, rate),
+                   grows ? "since" : "from", time_text(f->onset_us, onset));
+    if (!grows) {
+        psc_buf_printf(out, " to %s", time_text(f->grew_us, then));
+    }
+    psc_buf_printf(out, "%s holds %s",
+                   over ? "; that is over, and it" : ", and",
+                   bytes_text((double)f->bytes, now));
     if (f->onset_bytes >= 0) {
         psc_buf_printf(out, " (%s at its onset)",
                        bytes_text((double)f->onset_bytes, then));
@@ -71,38 +79,67 @@ static void put_growth(const struct detect_finding *f, const char *tag,
     psc_buf_printf(out, ".");
 }
 
+/* The tags of [@from, @to), or the first few of them. */
+static void put_names(const struct watch_names *names, uint32_t from,
+                      uint32_t to, struct psc_buf *out)
+{
+    uint32_t end = to - from > MAX_NAMED ? from + MAX_NAMED : to;
+    for (uint32_t i = from; i < end; i++) {
+        psc_buf_printf(out, "%s%s", i > from ? ", " : "", names->tag[i]);
+    }
+    if (to > end) {
+        psc_buf_printf(out, " and %u more", to - end);
+    }
+}
+
 static void put_company(const struct detect_finding *f,
                         const struct watch_names *names, struct psc_buf *out)
 {
     char day[TEXT_BYTES];
-    uint32_t n = f->n_tags < MAX_NAMED ? f->n_tags : MAX_NAMED;
+    uint32_t firm = f->n_tags - f->n_reclaimable;
+    const char *grow = f->change == DETECT_RESOLVED ? "grew" : "grow";
     if (f->n_tags <= 1) {
         return;
     }
     psc_buf_printf(out, " In step with it: ");
-    for (uint32_t i = 1; i < n; i++) {
-        psc_buf_printf(out, "%s%s", i > 1 ? ", " : "", names->tag[i]);
+    if (firm > 1) {
+        put_names(names, 1, firm, out);
     }
-    if (f->n_tags > n) {
-        psc_buf_printf(out, " and %u more", f->n_tags - n);
+    if (f->n_reclaimable > 0) {
+        psc_buf_printf(out, "%swhat the kernel can reclaim (",
+                       firm > 1 ? ", and " : "");
+        put_names(names, firm, f->n_tags, out);
+        psc_buf_printf(out, ")");
     }
-    psc_buf_printf(out, "; together %s a day.",
+    psc_buf_printf(out, ". Together those in pool %s %s %s a day",
+                   pool_name((enum pool)f->group_pool), grow,
                    bytes_text(f->group_bytes_per_day, day));
+    psc_buf_printf(out, "%s.",
+                   f->n_reclaimable > 0
+                       ? "; what can be reclaimed counts for two thirds of "
+                         "the rest at most"
+                       : "");
 }
 
 static void put_forecast(const struct detect_finding *f, struct psc_buf *out)
 {
     char room[TEXT_BYTES], at[TEXT_BYTES], from[TEXT_BYTES], to[TEXT_BYTES];
-    if (f->exhaustion_us == 0) {
+    const char *why = f->n_reclaimable > 0
+                          ? ", as all or none of what can be reclaimed counts"
+                          : "";
+    if (f->exhaustion_us == 0 || f->change == DETECT_RESOLVED) {
         return;
     }
     psc_buf_printf(out, " At this rate the %s that are left run out at %s",
                    bytes_text((double)f->room_bytes, room),
                    time_text(f->exhaustion_us, at));
     if (f->earliest_us != 0 && f->latest_us != 0) {
-        psc_buf_printf(out, " (between %s and %s)",
+        psc_buf_printf(out, " (between %s and %s%s)",
                        time_text(f->earliest_us, from),
-                       time_text(f->latest_us, to));
+                       time_text(f->latest_us, to), why);
+    } else if (f->earliest_us != 0) {
+        psc_buf_printf(out, " (%s at the earliest%s)",
+                       time_text(f->earliest_us, from), why);
     }
     psc_buf_printf(out, ".");
 }
@@ -115,8 +152,8 @@ void watch_summary(const struct detect_finding *f,
     put_company(f, names, out);
     put_forecast(f, out);
     psc_buf_printf(out,
-                   " Evidence: the floor rose over %u windows of %s "
-                   "(Mann-Kendall z = %.1f).",
+                   " Evidence: when it was found, its floor had risen over %u "
+                   "windows of %s (Mann-Kendall z = %.1f).",
                    f->windows, span_text(f->window_us, window), f->z);
     psc_buf_u8(out, '\0');
 }
@@ -134,18 +171,24 @@ static json_t *evidence_facts(const struct detect_finding *f,
                               const struct watch_names *names)
 {
     json_t *rates = json_object();
+    json_t *reclaimable = json_array();
     for (uint32_t i = 0; i < f->n_tags; i++) {
         (void)json_object_set_new(rates, names->tag[i],
                                   real(f->tag_bytes_per_day[i]));
+        if (i >= f->n_tags - f->n_reclaimable) {
+            (void)json_array_append_new(reclaimable,
+                                        json_string(names->tag[i]));
+        }
     }
-    return json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:o}", "method",
-                     f->fast ? "floor of short windows (fast path)"
-                             : "floor of long windows (slow path)",
-                     "windows", (int)f->windows, "window_us",
-                     (json_int_t)f->window_us, "mann_kendall_z", real(f->z),
-                     "onset_bytes", (json_int_t)f->onset_bytes, "room_bytes",
-                     (json_int_t)f->room_bytes, "bytes_per_day", rates,
-                     "group_bytes_per_day", real(f->group_bytes_per_day));
+    return json_pack(
+        "{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:o, s:s, s:o}", "method",
+        f->fast ? "floor of short windows (fast path)"
+                : "floor of long windows (slow path)",
+        "windows", (int)f->windows, "window_us", (json_int_t)f->window_us,
+        "mann_kendall_z", real(f->z), "onset_bytes", (json_int_t)f->onset_bytes,
+        "room_bytes", (json_int_t)f->room_bytes, "bytes_per_day", rates,
+        "group_bytes_per_day", real(f->group_bytes_per_day), "group_pool",
+        pool_name((enum pool)f->group_pool), "reclaimable", reclaimable);
 }
 
 static void put_int(json_t *j, const char *name, int64_t v)
@@ -190,6 +233,8 @@ static json_t *evidence_state(const struct detect_finding *f)
     put_real(j, "confidence", f->confidence);
     put_int(j, "windows", f->windows);
     put_int(j, "window_us", f->window_us);
+    put_int(j, "group_pool", f->group_pool);
+    put_int(j, "n_reclaimable", f->n_reclaimable);
     return j;
 }
 
@@ -260,6 +305,9 @@ bool watch_evidence_read(const char *json, struct detect_finding *f)
         f->confidence = get_real(j, "confidence");
         f->windows = (uint32_t)get_int(j, "windows");
         f->window_us = get_int(j, "window_us");
+        f->group_pool = (int)get_int(j, "group_pool");
+        int64_t last = get_int(j, "n_reclaimable");
+        f->n_reclaimable = last > 0 && last < f->n_tags ? (uint32_t)last : 0;
     }
     json_decref(evidence);
     return f->n_tags > 0 && f->onset_us > 0 && f->detected_us > 0;
