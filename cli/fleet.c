@@ -344,7 +344,7 @@ static const struct psc_option events_options[] = {
     {"events", "host", PSC_OPT_STRING, offsetof(struct events_conf, host), "*",
      0, 0, "PATTERN", "of these hosts, with * and ?"},
     {"events", "since", PSC_OPT_STRING, offsetof(struct events_conf, since),
-     "7d", 0, 0, "TIME", "from then on: 15m, 2h, 7d ago, or a date"},
+     "7d", 0, 0, "TIME", "from then on: 15m, 2h, 7d ago, or a date (UTC)"},
     {"events", "limit", PSC_OPT_INT, offsetof(struct events_conf, limit),
      "1000", 1, 1000000, "N", "the newest N at most"},
     {.name = NULL}};

@@ -153,69 +153,93 @@ static void measure(const struct grid *g, size_t rows, int *widths)
     }
 }
 
-/* Cut the widest flexible columns until all fit into @total. */
-static void squeeze(const struct grid *g, int total, int *widths)
+/* How many columns fit into @total if flexible ones are cut: the last ones
+ * are left out whole. One at least. */
+static size_t count_fitting(const struct grid *g, int total, const int *widths)
+{
+    int taken = 0;
+    size_t c = 0;
+
+    for (; c < g->n_columns; c++) {
+        bool cut = g->flexible[c] && widths[c] > FLEX_MIN;
+        taken += (c > 0 ? GAP : 0) + (cut ? FLEX_MIN : widths[c]);
+        if (taken > total && c > 0) {
+            break;
+        }
+    }
+    return c;
+}
+
+/* Cut the widest flexible ones of @n columns until all fit into @total. */
+static void squeeze(const struct grid *g, size_t n, int total, int *widths)
 {
     int over = -total - GAP;
 
-    for (size_t c = 0; c < g->n_columns; c++) {
+    for (size_t c = 0; c < n; c++) {
         over += widths[c] + GAP;
     }
     for (; over > 0; over--) {
-        size_t widest = g->n_columns;
-        for (size_t c = 0; c < g->n_columns; c++) {
+        size_t widest = n;
+        for (size_t c = 0; c < n; c++) {
             if (g->flexible[c] && widths[c] > FLEX_MIN &&
-                (widest == g->n_columns || widths[c] > widths[widest])) {
+                (widest == n || widths[c] > widths[widest])) {
                 widest = c;
             }
         }
-        if (widest == g->n_columns) {
-            return; /* the line's end will be cut */
+        if (widest == n) {
+            break;
         }
         widths[widest]--;
     }
+    widths[0] = widths[0] < total ? widths[0] : total; /* the only one then */
 }
 
-/* Print one cell in @room columns; nothing follows a line's @last one. */
-static void print_cell(FILE *out, const char *text, int room, bool right,
-                       bool last, const char *style)
+/* A line that ends without blanks: they wait for what follows. */
+struct line {
+    FILE *out;
+    int blanks;
+};
+
+static void put_text(struct line *line, const char *text, size_t len,
+                     const char *end, const char *style)
+{
+    if (len > 0 || *end) {
+        fprintf(line->out, "%*s%s%.*s%s%s", line->blanks, "", style, (int)len,
+                text, end, *style ? STYLE_OFF : "");
+        line->blanks = 0;
+    }
+}
+
+static void print_cell(struct line *line, const char *text, int room,
+                       bool right, const char *style)
 {
     int used;
     size_t len = fit(text, room, &used);
-    bool cut = text[len] != '\0';
+    bool cut = text[len] != '\0' && room > 1;
 
-    if (cut && room > 1) {
+    if (cut) {
         len = fit(text, room - 1, &used);
         used++;
     }
-    if (right) {
-        fprintf(out, "%*s", room - used, "");
-    }
-    fprintf(out, "%s%.*s%s%s", style, (int)len, text,
-            cut && room > 1 ? "~" : "", *style ? STYLE_OFF : "");
-    if (!right && !last) {
-        fprintf(out, "%*s", room - used, "");
-    }
+    line->blanks += right ? room - used : 0;
+    put_text(line, text, len, cut ? "~" : "", style);
+    line->blanks += right ? 0 : room - used;
 }
 
-static void print_row(const struct grid *g, FILE *out, int total,
+static void print_row(const struct grid *g, FILE *out, size_t n,
                       const int *widths, const struct grid_cell *cells,
                       bool color)
 {
-    int left = total > 0 ? total : 1 << 24;
+    struct line line = {.out = out};
 
-    for (size_t c = 0; c < g->n_columns && left > 0; c++) {
+    for (size_t c = 0; c < n; c++) {
         const char *style = "";
         if (color) {
             style = cells ? grid_style_on(cells[c].style) : STYLE_HEADER;
         }
-        int room = widths[c] < left ? widths[c] : left;
-        print_cell(out, cells ? cells[c].text : g->titles[c], room, g->right[c],
-                   c + 1 == g->n_columns, style);
-        left -= room + GAP;
-        if (c + 1 < g->n_columns && left > 0) {
-            fprintf(out, "%*s", GAP, "");
-        }
+        line.blanks += c > 0 ? GAP : 0;
+        print_cell(&line, cells ? cells[c].text : g->titles[c], widths[c],
+                   g->right[c], style);
     }
     fputc('\n', out);
 }
@@ -225,18 +249,20 @@ int grid_print(const struct grid *g, FILE *out, int width, size_t max_rows,
 {
     int widths[GRID_COLUMNS_MAX] = {0};
     size_t rows = grid_rows(g);
+    size_t n = g->n_columns;
 
-    if (g->error != 0) {
+    if (g->error != 0 || n == 0) {
         return g->error;
     }
     rows = max_rows > 0 && rows > max_rows ? max_rows : rows;
     measure(g, rows, widths);
     if (width > 0) {
-        squeeze(g, width, widths);
+        n = count_fitting(g, width, widths);
+        squeeze(g, n, width, widths);
     }
-    print_row(g, out, width, widths, NULL, color);
+    print_row(g, out, n, widths, NULL, color);
     for (size_t r = 0; r < rows; r++) {
-        print_row(g, out, width, widths, &g->cells[r * g->n_columns], color);
+        print_row(g, out, n, widths, &g->cells[r * g->n_columns], color);
     }
     return 0;
 }

@@ -49,7 +49,8 @@ void grid_add(struct grid *g, const char *text, enum grid_style style);
 
 size_t grid_rows(const struct grid *g);
 
-/* Print header and rows, cut to @width columns (0: never). Rows beyond
+/* Print header and rows in @width columns (0: any): flexible columns are cut,
+ * then the last ones left out. No line ends in blanks. Rows beyond
  * @max_rows are left out (0: none is). Returns 0 or PSC_NOMEM. */
 PSC_MUST_CHECK int grid_print(const struct grid *g, FILE *out, int width,
                               size_t max_rows, bool color);

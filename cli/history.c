@@ -19,7 +19,7 @@ struct history_conf {
 
 static const struct psc_option history_options[] = {
     {"history", "since", PSC_OPT_STRING, offsetof(struct history_conf, since),
-     "24h", 0, 0, "TIME", "from then on: 15m, 2h, 7d ago, or a date"},
+     "24h", 0, 0, "TIME", "from then on: 15m, 2h, 7d ago, or a date (UTC)"},
     {"history", "until", PSC_OPT_STRING, offsetof(struct history_conf, until),
      "now", 0, 0, "TIME", "up to then"},
     {.name = NULL}};

@@ -122,11 +122,11 @@ static void format_time(char *out, size_t cap, int64_t at_us, int64_t span_us)
     time_t s = (time_t)(at_us / PSC_US_PER_S);
     struct tm tm;
 
-    localtime_r(&s, &tm);
+    gmtime_r(&s, &tm);
     strftime(out, cap,
-             span_us > 86400 * PSC_US_PER_S ? "%Y-%m-%d %H:%M"
-             : span_us > 600 * PSC_US_PER_S ? "%H:%M"
-                                            : "%H:%M:%S",
+             span_us > 86400 * PSC_US_PER_S ? "%Y-%m-%d %H:%M UTC"
+             : span_us > 600 * PSC_US_PER_S ? "%H:%M UTC"
+                                            : "%H:%M:%S UTC",
              &tm);
 }
 

@@ -194,8 +194,8 @@ static void show_time(char *out, size_t cap, int64_t at_us)
     time_t s = (time_t)(at_us / PSC_US_PER_S);
     struct tm tm;
 
-    if (!localtime_r(&s, &tm) ||
-        strftime(out, cap, "%Y-%m-%d %H:%M:%S", &tm) == 0) {
+    if (!gmtime_r(&s, &tm) ||
+        strftime(out, cap, "%Y-%m-%d %H:%M:%S UTC", &tm) == 0) {
         snprintf(out, cap, "?");
     }
 }

@@ -20,7 +20,7 @@ enum show {
     SHOW_DELTA,   /* bytes with a sign: +1.50 MiB */
     SHOW_PER_DAY, /* 22.1 GiB/day */
     SHOW_AGO,     /* 3 h ago, in 2 d */
-    SHOW_TIME,    /* 2026-03-02 14:00:05, local time */
+    SHOW_TIME,    /* 2026-03-02 14:00:05 UTC */
     SHOW_STATUS,  /* text that a colour suits */
 };
 

@@ -336,7 +336,7 @@ static int show_once(struct screen *s, struct psc_error *err)
 
 /* --- on a terminal --- */
 
-static void print_head(const struct screen *s, int64_t since_us)
+static void print_head(const struct screen *s, int64_t since_us, FILE *out)
 {
     static const char *const sorted_by[] = {
         [TOP_BYTES] = "bytes",   [TOP_TAG] = "tag",
@@ -355,14 +355,36 @@ static void print_head(const struct screen *s, int64_t since_us)
 
     for (size_t i = 0; i < sizeof totals / sizeof *totals; i++) {
         if (live_counter(&s->live, totals[i].counter, &value)) {
-            printf("%s%s %s", i > 0 ? ", " : "", totals[i].title,
-                   unit_bytes((double)value).text);
+            fprintf(out, "%s%s %s", i > 0 ? ", " : "", totals[i].title,
+                    unit_bytes((double)value).text);
         }
     }
-    printf("\033[K\n%zu tags of pool %s by %s, since %s   "
-           "(keys: t a f d b m g  p pool  q quit)\033[K\n\033[K\n",
-           s->n_rows, s->pool == 0 ? "any" : pool_name(s->pool),
-           sorted_by[s->view.sort], unit_clock(since_us).text);
+    fprintf(out,
+            "\n%zu tags of pool %s by %s, since %s   "
+            "(keys: t a f d b m g  p pool  q quit)\n",
+            s->n_rows, s->pool == 0 ? "any" : pool_name(s->pool),
+            sorted_by[s->view.sort], unit_clock(since_us).text);
+}
+
+/* The head's lines, none wider than the terminal: they would push the
+ * table's last row off the screen. */
+static void print_cut_head(const struct screen *s)
+{
+    char *text = NULL;
+    char *rest = NULL;
+    size_t len = 0;
+    FILE *head = open_memstream(&text, &len);
+
+    if (head) {
+        print_head(s, s->now.at_us - s->first.at_us, head);
+        fclose(head);
+        for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line;
+             line = strtok_r(NULL, "\n", &rest)) {
+            printf("%.*s\033[K\n", s->cli->width, line);
+        }
+        fputs("\033[K\n", stdout);
+    }
+    free(text);
 }
 
 static void print_screen(struct screen *s)
@@ -377,7 +399,7 @@ static void print_screen(struct screen *s)
         s->cli->height = size.ws_row;
     }
     fputs("\033[H", stdout);
-    print_head(s, s->now.at_us - s->first.at_us);
+    print_cut_head(s);
     int lines = s->cli->height - 5;
     if (table && lines > 0) {
         (void)!print_rows(s, (size_t)lines, table);

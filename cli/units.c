@@ -195,7 +195,7 @@ static const char *parse_date(const char *text, struct tm *tm,
 int unit_time_parse(const char *text, int64_t now_us, int64_t *at_us,
                     struct psc_error *err)
 {
-    struct tm tm = {.tm_isdst = -1};
+    struct tm tm = {0};
     int64_t fraction_us = 0;
     int64_t span_us;
     int offset_s;
@@ -206,7 +206,7 @@ int unit_time_parse(const char *text, int64_t now_us, int64_t *at_us,
     }
     const char *rest = parse_date(text, &tm, &fraction_us);
     if (rest && *rest == '\0') {
-        *at_us = (int64_t)mktime(&tm) * SECOND_US + fraction_us;
+        *at_us = (int64_t)timegm(&tm) * SECOND_US + fraction_us;
         return 0;
     }
     if (rest && parse_zone(rest, &offset_s)) {
@@ -219,8 +219,8 @@ int unit_time_parse(const char *text, int64_t now_us, int64_t *at_us,
     }
     return psc_error_set(err, PSC_CONFIG,
                          "'%.60s' is no time: write a span back from now "
-                         "(15m, 2h, 3d) or a date (2026-03-02, "
-                         "2026-03-02T14:00:00Z)",
+                         "(15m, 2h, 3d) or a date in UTC (2026-03-02, "
+                         "2026-03-02T14:00, with a zone 2026-03-02T14:00+02)",
                          text);
 }
 

@@ -34,7 +34,7 @@ struct unit_text unit_clock(int64_t us);
 /* Read a point in time (microseconds since 1970, UTC): "now"; "15m", "2h",
  * "3d" (so long before @now_us); or ISO 8601 such as "2026-03-02",
  * "2026-03-02 14:00", "2026-03-02T14:00:05Z", "…+02:00"; without a zone it is
- * local time. */
+ * UTC, as all that is shown. */
 PSC_MUST_CHECK int unit_time_parse(const char *text, int64_t now_us,
                                    int64_t *at_us, struct psc_error *err);
 

@@ -66,6 +66,29 @@ static void grid_counts_columns_of_utf8(void **state)
     assert_int_equal(grid_text_width("漢"), 2);
 }
 
+/* What does not fit is left out, not cut in the middle of a number. */
+static void grid_leaves_out_whole_columns(void **state)
+{
+    struct grid g;
+    (void)state;
+    grid_init(&g);
+    grid_column(&g, "HOST", false, true);
+    grid_column(&g, "BYTES", true, false);
+    grid_column(&g, "RUNS OUT", true, false);
+    grid_add(&g, "db-1", GRID_PLAIN);
+    grid_add(&g, "12.0 MiB", GRID_PLAIN);
+    grid_add(&g, "", GRID_PLAIN);
+    FILE *out = into_text();
+    assert_int_equal(grid_print(&g, out, 21, 0, false), 0);
+    fclose(out);
+    assert_string_equal(text, "HOST     BYTES\ndb-1  12.0 MiB\n");
+    out = into_text();
+    assert_int_equal(grid_print(&g, out, 24, 0, false), 0);
+    fclose(out);
+    assert_string_equal(text, "HOST     BYTES  RUNS OUT\ndb-1  12.0 MiB\n");
+    grid_fini(&g);
+}
+
 static void grid_survives_narrow_terminals(void **state)
 {
     struct grid g;
@@ -157,6 +180,8 @@ static void query_shows_units(void **state)
     assert_string_equal(shown("5246.0", SHOW_VALUE), "5,246");
     assert_string_equal(shown("0.25", SHOW_VALUE), "0.25");
     assert_string_equal(shown("1970-01-01 00:00:01+00", SHOW_AGO), "3 h ago");
+    assert_string_equal(shown("1970-01-01 02:00:01+02", SHOW_TIME),
+                        "1970-01-01 00:00:01 UTC");
     assert_string_equal(shown("infinity", SHOW_AGO), "infinity");
     assert_string_equal(shown("", SHOW_BYTES), "");
 }
@@ -203,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grid_lines_up_and_cuts),
         cmocka_unit_test(grid_counts_columns_of_utf8),
+        cmocka_unit_test(grid_leaves_out_whole_columns),
         cmocka_unit_test(grid_survives_narrow_terminals),
         cmocka_unit_test(plot_draws_a_ramp),
         cmocka_unit_test(plot_survives_odd_points),
