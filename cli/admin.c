@@ -110,10 +110,7 @@ static int host_run(struct cli *cli, const struct command *command, int argc,
     if (code >= 0) {
         return code;
     }
-    if (words.n < 2) {
-        return cli_usagef(command, "which host?");
-    }
-    if (strcmp(words.v[0], "label") == 0) {
+    if (strcmp(words.v[0], "label") == 0 && words.n > 1) {
         return label_host(cli, command, &words);
     }
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
@@ -122,7 +119,7 @@ static int host_run(struct cli *cli, const struct command *command, int argc,
                                verbs[i].done);
         }
     }
-    return cli_usagef(command, "usage: poolscope host %s", command->synopsis);
+    return cli_no_verb(command, &words);
 }
 
 const struct command command_host = {
@@ -137,7 +134,8 @@ const struct command command_host = {
     NULL,
     "  poolscope host disable db-1\n"
     "  poolscope host label db-1 role=database region=eu\n",
-    host_run};
+    host_run,
+    CLI_SHOWN_ALL};
 
 /* --- migrate --- */
 
@@ -184,7 +182,8 @@ const struct command command_migrate = {
     "when it starts.",
     NULL,
     "  poolscope migrate --dsn 'host=db.example dbname=poolscope'\n",
-    migrate_command};
+    migrate_command,
+    CLI_SHOWN_DATABASE};
 
 /* --- database --- */
 
@@ -246,8 +245,7 @@ static int database_run(struct cli *cli, const struct command *command,
     if (strcmp(words.v[0], "start") == 0 || strcmp(words.v[0], "stop") == 0) {
         return start_or_stop(dir, strcmp(words.v[0], "start") == 0);
     }
-    return cli_usagef(command, "usage: poolscope database %s",
-                      command->synopsis);
+    return cli_no_verb(command, &words);
 }
 
 const struct command command_database = {
@@ -259,4 +257,5 @@ const struct command command_database = {
     "'database stop'. status fails (1) when it does not run.",
     NULL,
     "  poolscope database status --data /var/lib/poolscope\n",
-    database_run};
+    database_run,
+    CLI_SHOWN_DATABASE};

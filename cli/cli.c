@@ -16,6 +16,7 @@
 
 #define WRAP_COLUMNS 78
 #define MESSAGE_MAX  2048
+#define USAGE_MAX    256
 /* Longer words are taken for so long. */
 #define WORD_MAX_BYTES 512
 
@@ -71,11 +72,36 @@ void cli_fini(struct cli *cli)
     psc_config_fini(global_options, &cli->options);
 }
 
+/* "command line: limit = 0: …" as users write it: "--limit=0: …". */
+static void name_option(struct psc_error *err)
+{
+    static const char prefix[] = "command line: ";
+    char text[sizeof err->msg];
+    char *equals;
+
+    if (strncmp(err->msg, prefix, sizeof prefix - 1) != 0) {
+        return;
+    }
+    snprintf(text, sizeof text, "--%s", err->msg + sizeof prefix - 1);
+    equals = strstr(text, " = ");
+    if (equals) {
+        memmove(equals, "=", 1);
+        memmove(equals + 1, equals + 3, strlen(equals + 3) + 1);
+        for (char *c = text; c < equals; c++) {
+            *c = *c == '_' ? '-' : *c;
+        }
+    }
+    memcpy(err->msg, text, sizeof text);
+}
+
 int cli_global_arg(struct cli *cli, int argc, char **argv, int *i, int *known,
                    struct psc_error *err)
 {
     int rc = psc_config_arg(global_options, &cli->options, argc, argv, i, known,
                             err);
+    if (rc != 0) {
+        name_option(err);
+    }
     cli->format = cli->options.json  ? CLI_JSON
                   : cli->options.csv ? CLI_CSV
                                      : CLI_TABLE;
@@ -164,10 +190,49 @@ void cli_print_wrapped(FILE *out, const char *lead, const char *text, int hang,
     fputc('\n', out);
 }
 
+/* "poolscope token create | list" */
+static const char *usage_of(const struct command *command, char out[USAGE_MAX])
+{
+    snprintf(out, USAGE_MAX, "poolscope %s%s%s", command->name,
+             *command->synopsis ? " " : "", command->synopsis);
+    return out;
+}
+
+static bool is_shown(enum cli_shown shown, const char *option)
+{
+    bool database = strcmp(option, "data") == 0 || strcmp(option, "dsn") == 0;
+
+    if (strcmp(option, "help") == 0 || shown == CLI_SHOWN_ALL) {
+        return true;
+    }
+    return shown == CLI_SHOWN_DATABASE ? database : strcmp(option, "json") == 0;
+}
+
+static void print_shared_options(enum cli_shown shown, FILE *out)
+{
+    struct psc_option options[sizeof global_options / sizeof *global_options];
+    size_t n = 0;
+
+    if (shown == CLI_SHOWN_NONE) {
+        return;
+    }
+    for (size_t i = 0; global_options[i].name; i++) {
+        if (is_shown(shown, global_options[i].name)) {
+            options[n++] = global_options[i];
+        }
+    }
+    options[n] = (struct psc_option){.name = NULL};
+    fputs(shown == CLI_SHOWN_ALL ? "\nOptions of every command:\n"
+                                 : "\nGeneral options:\n",
+          out);
+    psc_config_help(options, out);
+}
+
 void cli_help(const struct command *command, FILE *out)
 {
-    fprintf(out, "Usage: poolscope %s %s\n\n", command->name,
-            command->synopsis);
+    char usage[USAGE_MAX];
+
+    fprintf(out, "Usage: %s\n\n", usage_of(command, usage));
     cli_print_wrapped(out, "", command->summary, 0, WRAP_COLUMNS);
     if (command->text) {
         fputc('\n', out);
@@ -177,8 +242,7 @@ void cli_help(const struct command *command, FILE *out)
         fputs("\nOptions:\n", out);
         psc_config_help(command->options, out);
     }
-    fputs("\nOptions of every command:\n", out);
-    cli_global_help(out);
+    print_shared_options(command->shown, out);
     if (command->examples) {
         fprintf(out, "\nExamples:\n%s", command->examples);
     }
@@ -209,6 +273,9 @@ static int read_arg(struct cli *cli, const struct command *command, void *conf,
     if (command->options) {
         int rc =
             psc_config_arg(command->options, conf, argc, argv, i, &known, err);
+        if (rc != 0) {
+            name_option(err);
+        }
         if (rc != 0 || known) {
             return rc;
         }
@@ -244,6 +311,49 @@ static int read_args(struct cli *cli, const struct command *command, void *conf,
     return 0;
 }
 
+/* The word after @n others is missing: the synopsis has its name. */
+static int missing_word(const struct command *command, int n)
+{
+    char usage[USAGE_MAX];
+    const char *p = command->synopsis;
+
+    for (; n > 0; n--) {
+        p += strcspn(p, " ");
+        p += *p == ' ';
+    }
+    if (*p < 'A' || *p > 'Z') {
+        return cli_usagef(command, "say what to do: %s",
+                          usage_of(command, usage));
+    }
+    return cli_usagef(command, "%.*s is missing: %s", (int)strcspn(p, " "), p,
+                      usage_of(command, usage));
+}
+
+static int extra_word(const struct command *command, const char *word)
+{
+    char usage[USAGE_MAX];
+
+    return cli_usagef(command, "'%s' is too much: %s", word,
+                      usage_of(command, usage));
+}
+
+int cli_no_verb(const struct command *command, const struct cli_words *words)
+{
+    char usage[USAGE_MAX];
+    const char *verb = words->v[0];
+    size_t len = strlen(verb);
+
+    for (const char *p = command->synopsis; (p = strstr(p, verb)); p++) {
+        bool starts = p == command->synopsis || p[-1] == ' ';
+        if (len > 0 && starts && (p[len] == ' ' || p[len] == '\0')) {
+            return cli_usagef(command, "wrong arguments of '%s': %s", verb,
+                              usage_of(command, usage));
+        }
+    }
+    return cli_usagef(command, "no '%s' of '%s': %s", verb, command->name,
+                      usage_of(command, usage));
+}
+
 int cli_args(struct cli *cli, const struct command *command, void *conf,
              int argc, char **argv, int min_words, int max_words,
              struct cli_words *words)
@@ -262,11 +372,10 @@ int cli_args(struct cli *cli, const struct command *command, void *conf,
         code = CLI_OK;
     } else if (cli->options.json && cli->options.csv) {
         code = cli_usagef(command, "--json or --csv, not both");
-    } else if (words->n < min_words || words->n > max_words) {
-        code = cli_usagef(command, "%s: usage: poolscope %s %s",
-                          words->n < min_words ? "something is missing"
-                                               : "too many arguments",
-                          command->name, command->synopsis);
+    } else if (words->n < min_words) {
+        code = missing_word(command, words->n);
+    } else if (words->n > max_words) {
+        code = extra_word(command, words->v[max_words]);
     } else {
         return -1;
     }

@@ -48,6 +48,14 @@ struct cli_words {
     int n;
 };
 
+/* Which of the options of every command a command's --help shows. */
+enum cli_shown {
+    CLI_SHOWN_ALL,
+    CLI_SHOWN_DATABASE, /* it prints neither JSON nor CSV */
+    CLI_SHOWN_JSON,     /* it asks no database and prints no CSV */
+    CLI_SHOWN_NONE,     /* its own table has those that it takes */
+};
+
 struct command {
     const char *name;
     const char *synopsis; /* its arguments: "HOST POOL TAG [--since TIME]" */
@@ -58,6 +66,7 @@ struct command {
     /* argv[0] is the command's name. Returns enum cli_exit. */
     int (*run)(struct cli *cli, const struct command *command, int argc,
                char **argv);
+    enum cli_shown shown;
 };
 
 /* Read the arguments: options into @conf (defaults first) and into
@@ -77,6 +86,10 @@ int cli_failf(const char *fmt, ...) PSC_PRINTF(1, 2);
 /* The same for wrong usage, with a hint to `poolscope COMMAND --help`. */
 int cli_usagef(const struct command *command, const char *fmt, ...)
     PSC_PRINTF(2, 3);
+
+/* Refuse @words, which are none of the command's: names the first one unless
+ * the synopsis has it. Returns the exit code. */
+int cli_no_verb(const struct command *command, const struct cli_words *words);
 
 /* Refuse --json and --csv where @what ("token revoke") prints neither.
  * Returns -1 to go on, else the exit code. */

@@ -109,7 +109,8 @@ const struct command command_status = {
     "data are, and how many leaks are open.",
     NULL,
     NULL,
-    status_run};
+    status_run,
+    CLI_SHOWN_ALL};
 
 /* --- hosts --- */
 
@@ -179,7 +180,8 @@ const struct command command_hosts = {
     NULL,
     "  poolscope hosts\n"
     "  poolscope hosts 'web-*' --json\n",
-    hosts_run};
+    hosts_run,
+    CLI_SHOWN_ALL};
 
 /* --- drivers --- */
 
@@ -284,7 +286,8 @@ const struct command command_drivers = {
     drivers_options,
     "  poolscope drivers 'nv*'\n"
     "  poolscope drivers --host db-1\n",
-    drivers_run};
+    drivers_run,
+    CLI_SHOWN_ALL};
 
 /* --- counters --- */
 
@@ -330,7 +333,8 @@ const struct command command_counters = {
     NULL,
     "  poolscope counters db-1 'node_memory_*'\n"
     "  poolscope counters '*' node_memory_MemAvailable_bytes --csv\n",
-    counters_run};
+    counters_run,
+    CLI_SHOWN_ALL};
 
 /* --- events --- */
 
@@ -405,4 +409,5 @@ const struct command command_events = {
     events_options,
     "  poolscope events --since 2h\n"
     "  poolscope events --host db-1 --since 2026-03-01 --json\n",
-    events_run};
+    events_run,
+    CLI_SHOWN_ALL};

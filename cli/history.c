@@ -182,4 +182,5 @@ const struct command command_history = {
     history_options,
     "  poolscope history db-1 slab filp --since 2h\n"
     "  poolscope history db-1 pages unaccounted --since 2026-03-01 --csv\n",
-    history_run};
+    history_run,
+    CLI_SHOWN_ALL};

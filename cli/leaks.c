@@ -88,7 +88,8 @@ const struct command command_leaks = {
     leaks_options,
     "  poolscope leaks\n"
     "  poolscope leaks --all --json\n",
-    leaks_run};
+    leaks_run,
+    CLI_SHOWN_ALL};
 
 /* --- one leak --- */
 
@@ -496,4 +497,5 @@ const struct command command_leak = {
     "--json all of that is one object, in an array of one.",
     NULL,
     "  poolscope leak 7\n",
-    leak_run};
+    leak_run,
+    CLI_SHOWN_ALL};

@@ -611,4 +611,5 @@ const struct command command_leaktest = {
     leaktest_text,
     leaktest_options,
     leaktest_examples,
-    leaktest_run};
+    leaktest_run,
+    CLI_SHOWN_JSON};

@@ -78,8 +78,9 @@ static int help_run(struct cli *cli, const struct command *command, int argc,
 }
 
 static const struct command command_help = {
-    "help", "[COMMAND]", "tell about a command, or list them", NULL, NULL,
-    NULL,   help_run};
+    "help",   "[COMMAND]",  "tell about a command, or list them",
+    NULL,     NULL,         NULL,
+    help_run, CLI_SHOWN_ALL};
 
 /* Take the options before the command. Returns -1 to go on at argv[*i]. */
 static int leading_options(struct cli *cli, int argc, char **argv, int *i)

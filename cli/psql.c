@@ -145,4 +145,5 @@ const struct command command_psql = {
     psql_options,
     "  poolscope psql\n"
     "  poolscope psql -c 'SELECT host, status FROM host'\n",
-    psql_run};
+    psql_run,
+    CLI_SHOWN_NONE};

@@ -210,6 +210,25 @@ static int list(struct cli *cli)
     return code;
 }
 
+/* @r: what the token was before it was revoked. */
+static int tell_revoked(const PGresult *r, const char *id)
+{
+    const char *state = PQntuples(r) > 0 ? query_value(r, 0, "state") : "";
+
+    if (!*state) {
+        return cli_failf("no token %s: 'poolscope token list' lists them", id);
+    }
+    if (strcmp(state, "revoked") == 0) {
+        printf("token %s was revoked before\n", id);
+    } else if (strcmp(state, "usable") != 0) {
+        printf("token %s was of no use any more (%s); it is revoked now\n", id,
+               state);
+    } else {
+        printf("token %s is revoked; hosts that enrolled with it stay\n", id);
+    }
+    return CLI_OK;
+}
+
 static int revoke_token(struct cli *cli, const char *id)
 {
     struct psc_error err;
@@ -222,17 +241,13 @@ static int revoke_token(struct cli *cli, const char *id)
         return code;
     }
     if (query_exec(conn,
-                   "SELECT poolscope_api.token_revoke($1::bigint) AS found", 1,
-                   params, &r, &err) != 0) {
+                   "SELECT state, poolscope_api.token_revoke(token_id) "
+                   "FROM poolscope_api.token_list() "
+                   "WHERE token_id = $1::bigint",
+                   1, params, &r, &err) != 0) {
         code = cli_fail(&err);
     } else {
-        if (strcmp(query_value(r, 0, "found"), "t") == 0) {
-            printf("token %s is revoked; hosts that enrolled with it stay\n",
-                   id);
-        } else {
-            code =
-                cli_failf("no token %s: 'poolscope token list' lists them", id);
-        }
+        code = tell_revoked(r, id);
         PQclear(r);
     }
     PQfinish(conn);
@@ -262,7 +277,7 @@ static int dispatch(struct cli *cli, const struct command *command,
         }
         return cli_usagef(command, "'%s' is no token's number", words->v[1]);
     }
-    return cli_usagef(command, "usage: poolscope token %s", command->synopsis);
+    return cli_no_verb(command, words);
 }
 
 static int token_run(struct cli *cli, const struct command *command, int argc,
@@ -294,4 +309,5 @@ const struct command command_token = {
     "  poolscope token create --collector poolscope.example:7443\n"
     "  poolscope token create --uses 500 --for 7d --note 'web servers'\n"
     "  poolscope token list\n",
-    token_run};
+    token_run,
+    CLI_SHOWN_ALL};

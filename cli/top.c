@@ -292,4 +292,5 @@ const struct command command_top = {
     "  poolscope top --live\n"
     "  poolscope top --host db-1 --sort growth --over 24h\n"
     "  poolscope top --pool slab --tag 'kmalloc-*' --json\n",
-    top_run};
+    top_run,
+    CLI_SHOWN_ALL};

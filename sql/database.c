@@ -42,19 +42,37 @@ static const char *from_environment(const char *name)
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
+/* libpq would take a lone word for a database's name. The text itself is not
+ * told: it may hold a password. */
+static int check_dsn(const char *dsn, struct psc_error *err)
+{
+    PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+    if (options == NULL) {
+        return psc_error_set(err, PSC_CONFIG,
+                             "--dsn (or POOLSCOPE_DSN) is not a connection "
+                             "string: write 'host=HOST dbname=NAME' or "
+                             "postgresql://HOST/DATABASE");
+    }
+    PQconninfoFree(options);
+    return PSC_OK;
+}
+
 int database_options_resolve(struct database_options *o, struct psc_error *err)
 {
     if (o->dsn != NULL && o->data_dir != NULL) {
         return psc_error_set(err, PSC_CONFIG,
                              "give either --data or --dsn, not both");
     }
-    if (o->dsn != NULL || o->data_dir != NULL) {
+    if (o->dsn != NULL) {
+        return check_dsn(o->dsn, err);
+    }
+    if (o->data_dir != NULL) {
         return PSC_OK;
     }
     const char *dsn = from_environment("POOLSCOPE_DSN");
     if (dsn != NULL) {
         o->dsn = strdup(dsn);
-        return o->dsn != NULL ? PSC_OK
+        return o->dsn != NULL ? check_dsn(dsn, err)
                               : psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     char dir[PATH_MAX];

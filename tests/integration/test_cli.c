@@ -424,6 +424,28 @@ static void cli_says_which_name_is_unknown(void **state)
     has("no modules");
 }
 
+static void cli_says_what_is_wrong(void **state)
+{
+    const char *dsn[] = {spawn_program("poolscope"), "status", "--dsn",
+                         "garbage", NULL};
+    (void)state;
+    fails("history db-1", 2, "POOL is missing: poolscope history HOST POOL");
+    fails("token", 2, "say what to do: poolscope token create");
+    fails("token burn", 2, "no 'burn' of 'token': poolscope token create");
+    fails("host disable", 2, "wrong arguments of 'disable'");
+    fails("status now", 2, "'now' is too much: poolscope status\n");
+    fails("top --limit 0", 2, "--limit=0: must be from 1");
+    fails("token revoke 2", 0, "token 2 was revoked before");
+    assert_int_equal(spawn_capture(dsn, out, sizeof out, 60), 2);
+    assert_int_equal(cli("status --help"), 0);
+    has("Usage: poolscope status\n");
+    assert_int_equal(cli("leaktest --help"), 0);
+    assert_null(strstr(out, "--dsn"));
+    assert_null(strstr(out, "--csv"));
+    assert_int_equal(cli("psql --help"), 0);
+    assert_null(strstr(out, "--json"));
+}
+
 /* Questions start a server that stands still, and never make one. */
 static void cli_questions_make_no_database(void **state)
 {
@@ -512,6 +534,7 @@ int main(void)
         cmocka_unit_test(cli_refuses_wrong_usage),
         cmocka_unit_test(cli_refuses_formats_it_has_not),
         cmocka_unit_test(cli_says_which_name_is_unknown),
+        cmocka_unit_test(cli_says_what_is_wrong),
         cmocka_unit_test(cli_questions_make_no_database),
         cmocka_unit_test(cli_top_without_database_is_live),
         cmocka_unit_test(cli_helps_with_each_command),
