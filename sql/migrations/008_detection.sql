@@ -153,6 +153,53 @@ BEGIN
     END IF;
 END $$;
 
+-- It is over: what was a forecast is none any more.
+CREATE FUNCTION poolscope_data.finding_resolve(
+    p_leak_id bigint, p_at timestamptz, p_bytes bigint, p_room_bytes bigint,
+    p_summary text, p_evidence jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = poolscope_data, pg_temp AS $$
+BEGIN
+    UPDATE leak SET state = 'resolved', resolved_at = p_at, updated_at = p_at,
+        hosts_leaking = 0, exhaustion_host = NULL, exhaustion_at = NULL,
+        exhaustion_earliest = NULL, exhaustion_latest = NULL,
+        summary = p_summary, evidence = p_evidence
+    WHERE leak_id = p_leak_id;
+    UPDATE leak_host SET state = 'resolved', bytes = p_bytes,
+        room_bytes = p_room_bytes, exhaustion_at = NULL,
+        exhaustion_earliest = NULL, exhaustion_latest = NULL
+    WHERE leak_id = p_leak_id;
+    PERFORM leak_note(p_leak_id, p_at, 'resolved', NULL);
+END $$;
+
+-- What changed of a leak since p_old, with what it was before. Said again, as
+-- detection does while it replays stored samples, it is no news. Of such rows a
+-- leak keeps its newest 200.
+CREATE FUNCTION poolscope_data.finding_note_change(p_old poolscope_data.leak)
+RETURNS void LANGUAGE plpgsql SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    now leak;
+    details jsonb := '{}';
+    name text;
+BEGIN
+    SELECT * INTO now FROM leak l WHERE l.leak_id = p_old.leak_id;
+    FOREACH name IN ARRAY ARRAY['severity', 'tags', 'bytes_per_day',
+                                'exhaustion_at'] LOOP
+        IF to_jsonb(now) -> name <> to_jsonb(p_old) -> name THEN
+            details := details || jsonb_build_object(
+                name, to_jsonb(now) -> name,
+                name || '_before', to_jsonb(p_old) -> name);
+        END IF;
+    END LOOP;
+    IF details = '{}' THEN
+        RETURN;
+    END IF;
+    PERFORM leak_note(now.leak_id, now.updated_at, 'changed', details);
+    DELETE FROM leak_event WHERE leak_event_id IN (
+        SELECT e.leak_event_id FROM leak_event e
+        WHERE e.leak_id = now.leak_id AND e.kind = 'changed'
+        ORDER BY e.at DESC, e.leak_event_id DESC OFFSET 200);
+END $$;
+
 CREATE FUNCTION poolscope_api.finding_write(
     p_host_id bigint, p_change text, p_tag_ids integer[],
     p_onset_at timestamptz, p_detected_at timestamptz,
@@ -168,7 +215,7 @@ DECLARE
     lead tag;
     host_name text := (SELECT host FROM host WHERE host_id = p_host_id);
     the_id bigint;
-    old_severity text;
+    old leak;
     new_severity text := severity(p_updated_at, p_exhaustion_at);
     version text;
 BEGIN
@@ -178,11 +225,8 @@ BEGIN
     IF f.action = 'none' THEN
         RETURN the_id;
     ELSIF f.action = 'resolve' THEN
-        UPDATE leak SET state = 'resolved', resolved_at = p_updated_at,
-            updated_at = p_updated_at, hosts_leaking = 0
-        WHERE leak_id = the_id;
-        UPDATE leak_host SET state = 'resolved' WHERE leak_id = the_id;
-        PERFORM leak_note(the_id, p_updated_at, 'resolved', NULL);
+        PERFORM finding_resolve(the_id, p_updated_at, p_bytes, p_room_bytes,
+                                p_summary, p_evidence);
         RETURN the_id;
     END IF;
 
@@ -199,7 +243,7 @@ BEGIN
             p_detected_at, p_updated_at, p_confidence, '', '{}')
         RETURNING leak_id INTO the_id;
     END IF;
-    SELECT severity INTO old_severity FROM leak WHERE leak_id = the_id;
+    SELECT * INTO old FROM leak WHERE leak_id = the_id;
     UPDATE leak SET
         state = CASE WHEN f.action = 'reopen' THEN 'open' ELSE state END,
         resolved_at = NULL,
@@ -248,9 +292,8 @@ BEGIN
         PERFORM leak_note(the_id, p_detected_at, 'opened', p_evidence);
     ELSIF f.action = 'reopen' THEN
         PERFORM leak_note(the_id, p_detected_at, 'reopened', p_evidence);
-    ELSIF old_severity <> new_severity THEN
-        PERFORM leak_note(the_id, p_updated_at, 'changed',
-                          jsonb_build_object('severity_before', old_severity));
+    ELSIF p_change = 'changed' OR old.severity <> new_severity THEN
+        PERFORM finding_note_change(old);
     END IF;
     RETURN the_id;
 END $$;

@@ -268,6 +268,77 @@ static void findings_open_change_and_resolve(void **state)
         later);
 }
 
+/* Changes @from to @to of one finding, a minute apart, each of another rate. */
+static void change(long long host, int tag, int from, int to)
+{
+    (void)test_sql_textf(
+        writer,
+        "SELECT count(poolscope_api.finding_write(%lld, 'changed', '{%d}', "
+        "'2026-03-01T00:00Z', '2026-03-01T01:00Z', '2026-03-01T01:00Z'"
+        "::timestamptz + i * interval '1 minute', 1000000 + i, 1e6 + i, 100, "
+        "'2026-07-01T00:00Z', '2026-06-01T00:00Z', '2026-08-01T00:00Z', 0.9, "
+        "'it grows', '{}')) FROM generate_series(%d, %d) i",
+        host, tag, from, to);
+}
+
+static void every_change_is_an_event(void **state)
+{
+    (void)state;
+    static const char count[] =
+        "SELECT count(*) || ' ' || count(*) FILTER (WHERE kind = 'changed') "
+        "FROM poolscope.leak_event WHERE leak_id = %s";
+    long long host = test_host_enrol(writer, "changing");
+    int tag = test_tag_id(writer, "vmalloc", "change [ice]");
+    const char *id = finding(host, "opened", tag, "2026-03-01T01:00Z",
+                             "2026-03-01T01:00Z", "NULL");
+    change(host, tag, 1, 2);
+    assert_string_equal(test_sql_textf(reader, count, id), "3 2");
+    assert_string_equal(
+        test_sql_textf(reader,
+                       "SELECT string_agg(details::text, '; ' ORDER BY at) "
+                       "FROM poolscope.leak_event WHERE leak_id = %s AND "
+                       "at = '2026-03-01T01:02Z'",
+                       id),
+        "{\"bytes_per_day\": 1000002, \"bytes_per_day_before\": 1000001}");
+    change(host, tag, 2, 2); /* said again */
+    assert_string_equal(test_sql_textf(reader, count, id), "3 2");
+    change(host, tag, 3, 250);
+    assert_string_equal(test_sql_textf(reader, count, id), "201 200");
+}
+
+static void what_is_over_has_no_forecast(void **state)
+{
+    (void)state;
+    long long host = test_host_enrol(writer, "over");
+    int tag = test_tag_id(writer, "vmalloc", "over [ice]");
+    const char *id = finding(host, "opened", tag, "2026-03-01T01:00Z",
+                             "2026-03-01T01:00Z", "NULL");
+    change(host, tag, 1, 1);
+    (void)test_sql_textf(
+        writer,
+        "SELECT poolscope_api.finding_write(%lld, 'resolved', '{%d}', "
+        "'2026-03-01T00:00Z', '2026-03-01T01:00Z', '2026-03-01T03:00Z', "
+        "12, 1e6, 101, NULL, NULL, NULL, 0.9, 'it grew', '{\"past\": 1}')",
+        host, tag);
+    assert_string_equal(
+        test_sql_textf(
+            reader,
+            "SELECT state || ' ' || summary || ' ' || evidence || ' ' || "
+            "num_nulls(exhaustion_host, exhaustion_at, exhaustion_earliest, "
+            "exhaustion_latest) || ' ' || bytes_per_day || ' ' || "
+            "hosts_leaking FROM poolscope.leak WHERE leak_id = %s",
+            id),
+        "resolved it grew {\"past\": 1} 4 1000001 0");
+    assert_string_equal(
+        test_sql_textf(
+            reader,
+            "SELECT state || ' ' || bytes || ' ' || room_bytes || ' ' || "
+            "num_nulls(exhaustion_at, exhaustion_earliest, exhaustion_latest) "
+            "FROM poolscope.leak_host WHERE leak_id = %s",
+            id),
+        "resolved 12 101 3");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +349,8 @@ int main(void)
         cmocka_unit_test(disabled_hosts_are_polled_and_refused),
         cmocka_unit_test(inventories_keep_what_stays),
         cmocka_unit_test(findings_open_change_and_resolve),
+        cmocka_unit_test(every_change_is_an_event),
+        cmocka_unit_test(what_is_over_has_no_forecast),
     };
     return cmocka_run_group_tests(tests, make_database, end_database);
 }
