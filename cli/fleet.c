@@ -8,12 +8,16 @@
 #include "cli/units.h"
 #include "common/clock.h"
 
+#define SOURCES_SHOWN 10
+
 /* --- status --- */
 
 static const char status_sql[] =
     "SELECT (SELECT max(version) FROM poolscope.schema_version) "
     "AS schema_version, h.*, l.*, "
-    "(SELECT max(c.at) FROM poolscope.collector c) AS collector_at "
+    /* A collector that has stored something lives, before it reports. */
+    "greatest((SELECT max(c.at) FROM poolscope.collector c), h.last_seen) "
+    "AS collector_at "
     "FROM (SELECT count(*) AS hosts, "
     "count(*) FILTER (WHERE status = 'reporting') AS hosts_reporting, "
     "count(*) FILTER (WHERE status = 'silent') AS hosts_silent, "
@@ -54,11 +58,6 @@ static void print_status(const struct cli *cli, const PGresult *r)
            query_value(r, 0, "hosts_silent"),
            query_value(r, 0, "hosts_disabled"));
     printf("last data   %s\n", ago(r, "last_seen", text, sizeof text));
-    if (strcmp(query_value(r, 0, "hosts_with_source_errors"), "0") != 0) {
-        printf("            %s hosts miss a source of data "
-               "(source_errors in view poolscope.host)\n",
-               query_value(r, 0, "hosts_with_source_errors"));
-    }
     if (strcmp(query_value(r, 0, "dropped_batches"), "0") != 0) {
         printf("            %s batches were dropped\n",
                query_value(r, 0, "dropped_batches"));
@@ -70,6 +69,43 @@ static void print_status(const struct cli *cli, const PGresult *r)
                ago(r, "exhaustion_at", text, sizeof text));
     }
     putchar('\n');
+}
+
+/* What hosts cannot read, the same trouble of many hosts in one line. */
+static int print_sources(const struct cli *cli, PGconn *conn)
+{
+    static const char sql[] =
+        "SELECT e.key AS source, e.value ->> 'state' AS state, "
+        "coalesce(': ' || nullif(e.value ->> 'message', ''), '') AS message, "
+        "count(*) AS hosts, array_to_string((array_agg(h.host ORDER BY "
+        "h.host))[1:3], ', ') || CASE WHEN count(*) > 3 THEN ', ...' ELSE '' "
+        "END AS names FROM poolscope.host h, jsonb_each(h.source_errors) e "
+        "WHERE h.status <> 'disabled' GROUP BY 1, 2, 3 "
+        "ORDER BY count(*) DESC, 1, 3";
+    struct psc_error err;
+    PGresult *r;
+
+    if (query_exec(conn, sql, 0, NULL, &r, &err) != 0) {
+        return cli_fail(&err);
+    }
+    int rows = PQntuples(r);
+    for (int row = 0; row < rows && row < SOURCES_SHOWN; row++) {
+        char text[1024];
+        const char *hosts = query_value(r, row, "hosts");
+        snprintf(text, sizeof text, "%s is %s on %s host%s (%s)%s",
+                 query_value(r, row, "source"), query_value(r, row, "state"),
+                 hosts, strcmp(hosts, "1") == 0 ? "" : "s",
+                 query_value(r, row, "names"), query_value(r, row, "message"));
+        cli_print_wrapped(stdout, row == 0 ? "sources     " : "            ",
+                          text, 14, cli->width);
+    }
+    if (rows > SOURCES_SHOWN) {
+        printf("            and %d more (source_errors in view "
+               "poolscope.host)\n",
+               rows - SOURCES_SHOWN);
+    }
+    PQclear(r);
+    return CLI_OK;
 }
 
 static int status_run(struct cli *cli, const struct command *command, int argc,
@@ -96,6 +132,7 @@ static int status_run(struct cli *cli, const struct command *command, int argc,
     } else {
         print_status(cli, result);
         PQclear(result);
+        code = print_sources(cli, conn);
     }
     PQfinish(conn);
     return code;

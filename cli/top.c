@@ -148,6 +148,36 @@ static void fleet_sql(char *sql, size_t cap, size_t sort)
              sorts[sort].order_fleet);
 }
 
+/* Over what time growth really is: less than asked for when the samples are
+ * younger, and for a host whole hours. Returns an exit code. */
+static int real_span(PGconn *conn, const char *host, const char *span,
+                     int64_t *span_us)
+{
+    static const char fleet[] =
+        "SELECT extract(epoch FROM least($1::interval, "
+        "max(last_seen - first_seen))) AS s FROM poolscope.host "
+        "WHERE $2::text IS NULL";
+    static const char one[] =
+        "SELECT extract(epoch FROM c.at - greatest(h.first_seen, (SELECT "
+        "min(hour) FROM poolscope.pool_hour WHERE host = $2 "
+        "AND hour > now() - $1::interval - interval '1 hour'))) AS s "
+        "FROM poolscope.host h, (SELECT max(at) AS at "
+        "FROM poolscope.pool_now WHERE host = $2) c WHERE h.host = $2";
+    struct psc_error err;
+    PGresult *r;
+    const char *params[] = {span, host};
+
+    if (query_exec(conn, host ? one : fleet, 2, params, &r, &err) != 0) {
+        return cli_fail(&err);
+    }
+    if (PQntuples(r) > 0 && !query_is_null(r, 0, "s")) {
+        double s = strtod(query_value(r, 0, "s"), NULL);
+        *span_us = s > 0 ? (int64_t)(s * PSC_US_PER_S) : 0;
+    }
+    PQclear(r);
+    return CLI_OK;
+}
+
 static int show_stored(struct cli *cli, PGconn *conn,
                        const struct top_conf *conf, size_t sort,
                        const char *host)
@@ -180,11 +210,14 @@ static int show_stored(struct cli *cli, PGconn *conn,
              (long long)(conf->over_us / PSC_US_PER_S));
     snprintf(limit, sizeof limit, "%lld",
              (long long)(conf->limit > 0 ? conf->limit : LIMIT_DEFAULT));
-    if (cli->format == CLI_TABLE && host) {
-        printf("Host %s; growth over %s\n", host,
-               unit_span(conf->over_us).text);
-    } else if (cli->format == CLI_TABLE) {
-        printf("The fleet; growth over %s\n", unit_span(conf->over_us).text);
+    if (cli->format == CLI_TABLE) {
+        int64_t span_us = conf->over_us;
+        code = real_span(conn, host, span, &span_us);
+        if (code != CLI_OK) {
+            return code;
+        }
+        printf("%s%s; growth over %s\n", host ? "Host " : "The fleet",
+               host ? host : "", unit_span(span_us).text);
     }
     return query_print(cli, conn, &q);
 }

@@ -106,6 +106,10 @@ static void put_batch(PGconn *writer, long long host_id, long long session,
         .counters_gone = "{}",
         .drivers =
             seq == 1 ? "[{\"driver\": \"leaky\", \"version\": \"1.2\"}]" : NULL,
+        .sources =
+            seq == 1 ? "[{\"name\": \"slabinfo\", \"state\": \"unavailable\", "
+                       "\"message\": \"not root\"}]"
+                     : NULL,
         .events = seq == 1 ? "[{\"at_us\": 1, \"source\": \"kernel\", "
                              "\"event_id\": \"oom\", \"message\": \"Out of "
                              "memory, \\\"killed\\\"\", \"details\": \"{}\"}]"
@@ -154,6 +158,8 @@ static void cli_status_tells_what_there_is(void **state)
     assert_int_equal(cli("status"), 0);
     has("hosts       1: 1 reporting, 0 silent, 0 disabled");
     has("leaks       1 open");
+    has("sources     slabinfo is unavailable on 1 host (db-1): not root\n");
+    assert_null(strstr(out, "never"));
     json_t *all = json("status --json");
     assert_int_equal(json_integer_value(json_object_get(json_array_get(all, 0),
                                                         "hosts_reporting")),
@@ -180,7 +186,7 @@ static void cli_top_sorts_and_filters(void **state)
 {
     (void)state;
     assert_int_equal(cli("top"), 0);
-    has("Host db-1");
+    has("Host db-1; growth over 50 min\n");
     has("31,000"); /* bytes per alloc */
     assert_true(strstr(out, "filp") < strstr(out, "bpf_jit"));
     assert_int_equal(cli("top --sort t --csv"), 0);
