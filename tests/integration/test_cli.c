@@ -270,7 +270,7 @@ static void cli_leaks_show_the_group(void **state)
     assert_int_equal(cli("leaks --all"), 0);
     has("TAG GROWTH");
     has("   2  1.00 MiB/day");
-    has("3.00 MiB/day  in 4 d");
+    has("3.00 MiB/day    in 4 d");
     assert_int_equal(cli("leak 2"), 0);
     has("3.00 MiB/day by its tags together, 1.00 MiB/day by bpf_jit [leaky] "
         "alone");
