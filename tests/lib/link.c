@@ -8,13 +8,16 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/crc32c.h"
 
-enum { TICK_MS = 2, PATIENCE_MS = 20000 };
+enum { TICK_MS = 2, PATIENCE_MS = 20000, HIGH_FD = 64 };
 
 static void on_open(struct psc_conn *c)
 {
@@ -89,6 +92,18 @@ static void on_tick(uv_timer_t *timer)
     (void)timer;
 }
 
+/* A socket of a number that makes libuv's table of descriptors large enough at
+ * once: growing it later, without memory, libuv aborts. */
+static int high_socket(void)
+{
+    int low = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(low >= 0);
+    int high = fcntl(low, F_DUPFD_CLOEXEC, HIGH_FD);
+    assert_true(high >= 0);
+    (void)close(low);
+    return high;
+}
+
 void link_init(struct link *l, SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
     memset(l, 0, sizeof(*l));
@@ -103,6 +118,7 @@ void link_init(struct link *l, SSL_CTX *server_ctx, SSL_CTX *client_ctx)
     assert_int_equal(uv_timer_init(&l->loop, &l->tick), 0);
     assert_int_equal(uv_timer_start(&l->tick, on_tick, TICK_MS, TICK_MS), 0);
     assert_int_equal(uv_tcp_init(&l->loop, &l->listener), 0);
+    assert_int_equal(uv_tcp_open(&l->listener, high_socket()), 0);
     l->listener.data = l;
 
     struct sockaddr_in addr;
