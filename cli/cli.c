@@ -72,36 +72,11 @@ void cli_fini(struct cli *cli)
     psc_config_fini(global_options, &cli->options);
 }
 
-/* "command line: limit = 0: …" as users write it: "--limit=0: …". */
-static void name_option(struct psc_error *err)
-{
-    static const char prefix[] = "command line: ";
-    char text[sizeof err->msg];
-    char *equals;
-
-    if (strncmp(err->msg, prefix, sizeof prefix - 1) != 0) {
-        return;
-    }
-    snprintf(text, sizeof text, "--%s", err->msg + sizeof prefix - 1);
-    equals = strstr(text, " = ");
-    if (equals) {
-        memmove(equals, "=", 1);
-        memmove(equals + 1, equals + 3, strlen(equals + 3) + 1);
-        for (char *c = text; c < equals; c++) {
-            *c = *c == '_' ? '-' : *c;
-        }
-    }
-    memcpy(err->msg, text, sizeof text);
-}
-
 int cli_global_arg(struct cli *cli, int argc, char **argv, int *i, int *known,
                    struct psc_error *err)
 {
     int rc = psc_config_arg(global_options, &cli->options, argc, argv, i, known,
                             err);
-    if (rc != 0) {
-        name_option(err);
-    }
     cli->format = cli->options.json  ? CLI_JSON
                   : cli->options.csv ? CLI_CSV
                                      : CLI_TABLE;
@@ -273,9 +248,6 @@ static int read_arg(struct cli *cli, const struct command *command, void *conf,
     if (command->options) {
         int rc =
             psc_config_arg(command->options, conf, argc, argv, i, &known, err);
-        if (rc != 0) {
-            name_option(err);
-        }
         if (rc != 0 || known) {
             return rc;
         }

@@ -122,8 +122,9 @@ static void format_number(enum psc_option_type type, int64_t v, char *out,
                    type == PSC_OPT_INT ? "" : best->name);
 }
 
+/* In messages @label stands for the option and where it was given. */
 static int set_number(const struct psc_option *o, int64_t *field,
-                      const char *value, const char *where,
+                      const char *value, const char *label,
                       struct psc_error *err)
 {
     int64_t v = 0;
@@ -131,29 +132,28 @@ static int set_number(const struct psc_option *o, int64_t *field,
              : o->type == PSC_OPT_SIZE ? psc_size_parse(value, &v)
                                        : psc_duration_parse(value, &v);
     if (rc != PSC_OK) {
-        return psc_error_set(err, PSC_CONFIG, "%s: %s = %s: expected %s", where,
-                             o->name, value, expected(o->type));
+        return psc_error_set(err, PSC_CONFIG, "%s = %s: expected %s", label,
+                             value, expected(o->type));
     }
     if ((o->min != 0 || o->max != 0) && (v < o->min || v > o->max)) {
         char min[32], max[32];
         format_number(o->type, o->min, min, sizeof(min));
         format_number(o->type, o->max, max, sizeof(max));
-        return psc_error_set(err, PSC_CONFIG,
-                             "%s: %s = %s: must be from %s to %s", where,
-                             o->name, value, min, max);
+        return psc_error_set(err, PSC_CONFIG, "%s = %s: must be from %s to %s",
+                             label, value, min, max);
     }
     *field = v;
     return PSC_OK;
 }
 
 static int set_option(const struct psc_option *o, void *conf, const char *value,
-                      const char *where, struct psc_error *err)
+                      const char *label, struct psc_error *err)
 {
     void *field = (char *)conf + o->offset;
     if (o->type == PSC_OPT_STRING) {
         char *copy = strdup(value);
         if (copy == NULL) {
-            return psc_error_set(err, PSC_NOMEM, "%s: out of memory", where);
+            return psc_error_set(err, PSC_NOMEM, "%s: out of memory", label);
         }
         char **slot = field;
         free(*slot);
@@ -162,12 +162,12 @@ static int set_option(const struct psc_option *o, void *conf, const char *value,
     }
     if (o->type == PSC_OPT_BOOL) {
         if (parse_bool(value, field) != PSC_OK) {
-            return psc_error_set(err, PSC_CONFIG, "%s: %s = %s: expected %s",
-                                 where, o->name, value, expected(o->type));
+            return psc_error_set(err, PSC_CONFIG, "%s = %s: expected %s", label,
+                                 value, expected(o->type));
         }
         return PSC_OK;
     }
-    return set_number(o, field, value, where, err);
+    return set_number(o, field, value, label, err);
 }
 
 int psc_config_defaults(const struct psc_option *options, void *conf,
@@ -175,7 +175,7 @@ int psc_config_defaults(const struct psc_option *options, void *conf,
 {
     for (const struct psc_option *o = options; o->name != NULL; o++) {
         if (o->def != NULL) {
-            int rc = set_option(o, conf, o->def, "default", err);
+            int rc = set_option(o, conf, o->def, o->name, err);
             if (rc != PSC_OK) {
                 return rc;
             }
@@ -245,7 +245,9 @@ int psc_config_set(const struct psc_option *options, void *conf,
 {
     for (const struct psc_option *o = options; o->name != NULL; o++) {
         if (strcmp(o->name, name) == 0 && strcmp(o->section, section) == 0) {
-            return set_option(o, conf, value, where, err);
+            char label[400];
+            (void)snprintf(label, sizeof(label), "%.300s: %s", where, name);
+            return set_option(o, conf, value, label, err);
         }
     }
     return unknown_name(options, section, name, where, err);
@@ -380,7 +382,9 @@ int psc_config_arg(const struct psc_option *options, void *conf, int argc,
                              expected(o->type));
     }
     ++*i;
-    return set_option(o, conf, value, "command line", err);
+    char label[NAME_MAX_BYTES];
+    (void)snprintf(label, sizeof(label), "%.*s", (int)len + 2, arg);
+    return set_option(o, conf, value, label, err);
 }
 
 static void print_dashed(const char *name, FILE *out)

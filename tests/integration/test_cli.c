@@ -441,7 +441,7 @@ static void cli_says_what_is_wrong(void **state)
     fails("token burn", 2, "no 'burn' of 'token': poolscope token create");
     fails("host disable", 2, "wrong arguments of 'disable'");
     fails("status now", 2, "'now' is too much: poolscope status\n");
-    fails("top --limit 0", 2, "--limit=0: must be from 1");
+    fails("top --limit 0", 2, "--limit = 0: must be from 1");
     fails("token revoke 2", 0, "token 2 was revoked before");
     assert_int_equal(spawn_capture(dsn, out, sizeof out, 60), 2);
     assert_int_equal(cli("status --help"), 0);

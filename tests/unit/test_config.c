@@ -118,6 +118,11 @@ static void command_line_takes_both_forms(void **state)
     assert_int_equal(psc_config_arg(options, &c, argc, argv, &i, &known, &err),
                      PSC_CONFIG);
     assert_non_null(strstr(err.msg, "needs a value"));
+    char *bad[] = {"p", "--max-size", "x"};
+    i = 1;
+    assert_int_equal(psc_config_arg(options, &c, 3, bad, &i, &known, &err),
+                     PSC_CONFIG);
+    assert_non_null(strstr(err.msg, "--max-size = x: expected bytes"));
     assert_int_equal(c.size, 1024);
     assert_true(c.on);
     assert_int_equal(c.wait_us, 2 * 86400000000LL);
