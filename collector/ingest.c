@@ -353,7 +353,9 @@ static void copy_reason(char *out, size_t cap, const char *text)
 {
     (void)snprintf(out, cap, "%s", text);
     for (char *c = out; *c != '\0'; c++) {
-        *c = (unsigned char)*c < 0x80 ? *c : '?';
+        if ((unsigned char)*c >= 0x80) {
+            *c = '?';
+        }
     }
 }
 
