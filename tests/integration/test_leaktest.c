@@ -98,7 +98,8 @@ static pid_t start(const char *log)
     return spawn(log, argv);
 }
 
-static void leaktest_leaks_what_it_says(void **state)
+/* Run a leak of 8 MiB; the caller frees the report. */
+static json_t *leak_report(void)
 {
     const char *argv[] = {spawn_program("poolscope"),
                           "leaktest",
@@ -111,15 +112,16 @@ static void leaktest_leaks_what_it_says(void **state)
                           "--json",
                           NULL};
     json_error_t error;
-    (void)state;
-    need_slabinfo();
     assert_int_equal(spawn_capture(argv, out, sizeof out, 120), 0);
     json_t *all = json_loads(out, 0, &error);
     assert_non_null(all);
-    double bytes = (double)json_integer_value(json_object_get(all, "bytes"));
-    assert_true(bytes > 0.95 * 8 * 1048576 && bytes < 1.05 * 8 * 1048576);
-    assert_string_equal(json_string_value(json_object_get(all, "ended_by")),
-                        "time");
+    return all;
+}
+
+/* How much of what it should have grown by filp was seen to grow by; checks
+ * that the shares sum up. */
+static double filp_grown(const json_t *all)
+{
     double shares = 0;
     double filp = 0;
     size_t i;
@@ -137,9 +139,27 @@ static void leaktest_leaks_what_it_says(void **state)
         }
     }
     assert_true(shares > 0.999 && shares < 1.001);
-    /* Other tests run beside this one. */
+    return filp;
+}
+
+static void leaktest_leaks_what_it_says(void **state)
+{
+    double filp = 0;
+    (void)state;
+    need_slabinfo();
+    /* The caches are the whole machine's: whoever opens or closes many files
+     * in these four seconds disturbs the measurement. */
+    for (int tries = 0; tries < 3 && !(filp > 0.7 && filp < 1.5); tries++) {
+        json_t *all = leak_report();
+        double bytes =
+            (double)json_integer_value(json_object_get(all, "bytes"));
+        assert_true(bytes > 0.95 * 8 * 1048576 && bytes < 1.05 * 8 * 1048576);
+        assert_string_equal(json_string_value(json_object_get(all, "ended_by")),
+                            "time");
+        filp = filp_grown(all);
+        json_decref(all);
+    }
     assert_true(filp > 0.7 && filp < 1.5);
-    json_decref(all);
 }
 
 static void leaktest_frees_all_on_signals(void **state)
