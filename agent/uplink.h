@@ -113,7 +113,7 @@ struct uplink {
     size_t window_bytes;           /* of their payloads */
     uint64_t cursor_seq;           /* as the stream's last Cursor told */
     uint64_t given_up_seq;  /* not to be sent again, whatever Cursors tell */
-    unsigned n_starved;     /* Cursors in a row at which nothing moved */
+    unsigned n_refused;     /* refusals of what follows cursor_seq */
     uint64_t stuck_seq;     /* of the last NEED_KEYFRAME without progress */
     int64_t renew_after_us; /* wall clock: not before that again */
     unsigned n_stuck;       /* how often in a row */

@@ -5,9 +5,12 @@
  * stored: Open of the next one. After NEED_KEYFRAME, or when the spool had to
  * drop what was not yet sent: Open again, which starts over with a keyframe.
  *
- * Every session repeats what the collector needs to decode the next batch. If
- * STARVED_MAX in a row end before that is acknowledged, the agent goes on with
- * the next keyframe and counts what lies between as dropped. */
+ * Every session repeats what the collector needs to decode the next batch.
+ * Connections that break before that is through, however often, cost time and
+ * no data. Only a collector that says it will not have these batches (Refusal
+ * "malformed" to what was sent, REFUSED_MAX times without any progress) makes
+ * the agent go on with the next keyframe; what lies between is counted as
+ * dropped. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +23,7 @@
 enum {
     QUEUE_LOW_BYTES = 32 * 1024, /* read on when so little waits to be sent */
     STUCK_MAX = 2,               /* NEED_KEYFRAME for one seq */
-    STARVED_MAX = 10,            /* sessions that end amid what they repeat */
+    REFUSED_MAX = 10,            /* "malformed" at one and the same place */
     DAY_MS = 86400 * 1000,
 };
 
@@ -135,7 +138,7 @@ static void open_stream(struct uplink *u)
         u->high_seq = 0;
         u->cursor_seq = 0;
         u->given_up_seq = 0;
-        u->n_starved = 0;
+        u->n_refused = 0;
         u->passed = true;
     }
     if (u->state != UPLINK_OPENING) {
@@ -160,10 +163,9 @@ static void take_welcome(struct uplink *u, const struct wire_message *m)
     open_stream(u);
 }
 
-/* Sessions that all end before the collector has heard again what it needs for
- * the next batch, or at that batch: go on with the next keyframe instead, for
- * else nothing would ever arrive. Returns as spool_read() does; PSC_MISSING if
- * there is no such keyframe. */
+/* No collector takes the batches from @next on: go on with the next keyframe
+ * instead, for else nothing would ever arrive. Returns as spool_read() does;
+ * PSC_MISSING if there is no such keyframe. */
 static int skip_ahead(struct uplink *u, uint64_t next, uint64_t last,
                       bool active)
 {
@@ -174,10 +176,10 @@ static int skip_ahead(struct uplink *u, uint64_t next, uint64_t last,
     }
     u->given_up_seq = rc == PSC_OK ? u->reader.seq - 1 : last;
     uint64_t lost = spool_give_up(spool, u->stream, u->given_up_seq);
-    psc_log_error("%u sessions have ended before batch %" PRIu64
-                  " was stored: %" PRIu64 " batches are given up",
-                  u->n_starved, next, lost);
-    u->n_starved = 0;
+    psc_log_error("refused %u times at batch %" PRIu64 ": %" PRIu64
+                  " batches are given up",
+                  u->n_refused, next, lost);
+    u->n_refused = 0;
     return PSC_OK;
 }
 
@@ -186,13 +188,11 @@ static int skip_ahead(struct uplink *u, uint64_t next, uint64_t last,
 static int find_start(struct uplink *u, uint64_t cursor, uint64_t last,
                       bool active)
 {
-    bool moved = cursor != u->cursor_seq || u->passed;
-    u->n_starved = moved ? 0 : u->n_starved + 1;
+    u->n_refused = cursor == u->cursor_seq ? u->n_refused : 0;
     u->cursor_seq = cursor;
-    u->passed = true;
     uint64_t done = cursor > u->given_up_seq ? cursor : u->given_up_seq;
     uint64_t next = done < last ? done + 1 : last + 1;
-    if (u->n_starved >= STARVED_MAX && next <= last) {
+    if (u->n_refused >= REFUSED_MAX && next <= last) {
         int rc = skip_ahead(u, next, last, active);
         if (rc != PSC_MISSING) {
             return rc;
@@ -388,8 +388,10 @@ static void take_refusal(struct uplink *u, const struct wire_message *m)
     uint64_t retry_ms = m->refusal.retry_after_us / 1000;
     u->retry_after_ms = retry_ms < DAY_MS ? (int64_t)retry_ms : DAY_MS;
     u->refusal = m->refusal.code;
-    /* It may be the next batch that no collector takes. */
-    u->passed = u->passed && u->refusal != WIRE_REFUSAL_MALFORMED;
+    if (u->refusal == WIRE_REFUSAL_MALFORMED && u->state == UPLINK_LIVE &&
+        u->sent_any) {
+        u->n_refused++; /* it may be the next batch that no collector takes */
+    }
     u->worked = false;
     uplink_close(u, PSC_REFUSED, text);
 }

@@ -42,6 +42,16 @@ static void send_ack(struct session *s, uint64_t seq)
     fake_send(s, &ack);
 }
 
+static void fake_refuse(struct session *s, enum wire_refusal code)
+{
+    struct wire_message m = {.type = WIRE_REFUSAL};
+    m.refusal.code = code;
+    m.refusal.reason = "scripted";
+    m.refusal.retry_after_us = s->fake->retry_after_us;
+    fake_send(s, &m);
+    psc_conn_close(&s->conn, NULL);
+}
+
 /* The collector's rules for a batch. */
 static void fake_batch(struct session *s, const struct wire_batch *b)
 {
@@ -49,6 +59,12 @@ static void fake_batch(struct session *s, const struct wire_batch *b)
     struct psc_error err = {.msg = ""};
     assert_non_null(s->open);
     if (s->deaf) {
+        return;
+    }
+    if (b->seq == f->malformed) {
+        s->deaf = true; /* what has arrived behind it */
+        f->n_malformed++;
+        fake_refuse(s, WIRE_REFUSAL_MALFORMED);
         return;
     }
     if (b->seq == f->refuse_always || b->seq == f->refuse_once) {
@@ -112,16 +128,6 @@ static void fake_open_stream(struct session *s, const struct wire_message *m)
     }
 }
 
-static void fake_refuse(struct session *s)
-{
-    struct wire_message m = {.type = WIRE_REFUSAL};
-    m.refusal.code = s->fake->refusal;
-    m.refusal.reason = "scripted";
-    m.refusal.retry_after_us = s->fake->retry_after_us;
-    fake_send(s, &m);
-    psc_conn_close(&s->conn, NULL);
-}
-
 static void fake_issue(struct session *s, struct psc_bytes request)
 {
     struct fake *f = s->fake;
@@ -155,7 +161,7 @@ static void fake_message(struct session *s, const struct wire_message *m)
             return;
         }
         if (f->refusal != 0) {
-            fake_refuse(s);
+            fake_refuse(s, f->refusal);
             return;
         }
         answer.type = WIRE_WELCOME;
@@ -173,7 +179,7 @@ static void fake_message(struct session *s, const struct wire_message *m)
     case WIRE_ENROL:
         f->n_enrols++;
         if (f->refusal != 0) {
-            fake_refuse(s);
+            fake_refuse(s, f->refusal);
             return;
         }
         fake_issue(s, m->enrol.request);

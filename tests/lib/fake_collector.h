@@ -48,6 +48,7 @@ struct fake {
     struct stored stored[STREAMS_MAX];
     unsigned n_streams;
     unsigned n_batches, n_duplicates, n_opens, n_hellos, n_heartbeats;
+    unsigned n_malformed;
     uint64_t dropped_told;
     /* the script */
     bool silent;               /* never answers a Hello */
@@ -55,6 +56,7 @@ struct fake {
     unsigned cut_every;        /* cut the connection after so many batches */
     uint64_t refuse_once;      /* NEED_KEYFRAME at this seq */
     uint64_t refuse_always;    /* likewise, each time */
+    uint64_t malformed;        /* this seq is, and ends the session */
     enum wire_refusal refusal; /* of every Hello and Enrol */
     uint64_t retry_after_us;
     bool cut_opens;        /* cut the connection behind each Cursor */

@@ -346,25 +346,73 @@ static void uplink_resends_after_cuts(void **state)
     bench_fini(b);
 }
 
-static void uplink_gets_past_sessions_too_short_to_repeat(void **state)
+/* One group of 100 batches: a keyframe, and deltas behind it. */
+static void take_long_group(struct bench *b)
 {
-    (void)state;
-    struct bench *b = bench_init(3600);
     b->spool.o.segment_bytes = 1 << 20;
     take_one(b);
     b->batcher.keyframe_bytes = 1 << 20; /* deltas for long */
     take(b, 99);
+}
+
+static void uplink_loses_nothing_to_short_sessions(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    take_long_group(b);
     b->fake.cut_every = 37; /* the second session ends where the first did */
     start(b);
-    while (b->fake.n_hellos < 2) {
+    b->to_take = 100;
+    while (b->fake.n_hellos < 30) {
         turn(b);
     }
-    b->to_take = 100;
+    assert_int_equal(b->fake.stored[0].n, 37);
+    assert_int_equal(b->spool.dropped, 0);
+    b->fake.cut_every = 0; /* the link is better now */
     drain(b);
-    /* The old group's rest is given up and counted, what follows arrives. */
-    assert_int_equal(b->fake.stored[0].skipped, 100 - 37);
-    assert_int_equal(b->spool.dropped, 100 - 37);
-    assert_int_equal(b->fake.stored[0].n, 200 - 63);
+    assert_int_equal(b->fake.stored[0].n, 200);
+    assert_int_equal(b->fake.stored[0].skipped, 0);
+    assert_int_equal(b->spool.dropped, 0);
+    bench_fini(b);
+}
+
+static void uplink_gives_up_what_is_refused(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    take_long_group(b);
+    b->fake.malformed = 61;
+    start(b);
+    while (b->n_wants == 0) {
+        turn(b);
+    }
+    b->to_take = 100; /* the first of them is a keyframe */
+    drain(b);
+    /* The group's rest is given up and counted, what follows arrives. */
+    assert_int_equal(b->fake.n_malformed, 1 + 10); /* one got so far */
+    assert_int_equal(b->fake.stored[0].skipped, 40);
+    assert_int_equal(b->spool.dropped, 40);
+    assert_int_equal(b->fake.stored[0].n, 160);
+    bench_fini(b);
+}
+
+static void uplink_counts_refusals_without_progress(void **state)
+{
+    (void)state;
+    struct bench *b = bench_init(3600);
+    take_long_group(b);
+    start(b);
+    for (uint64_t at = 20; at <= 100; at += 20) { /* a collector's bad day */
+        unsigned before = b->fake.n_malformed;
+        b->fake.malformed = at;
+        while (b->fake.n_malformed < before + 6) {
+            turn(b);
+        }
+    }
+    b->fake.malformed = 0;
+    drain(b);
+    assert_int_equal(b->fake.stored[0].n, 100);
+    assert_int_equal(b->spool.dropped, 0);
     bench_fini(b);
 }
 
@@ -730,7 +778,9 @@ int main(void)
         cmocka_unit_test(heartbeats_go_with_batches),
         cmocka_unit_test(uplink_asks_for_a_keyframe_without_backlog),
         cmocka_unit_test(uplink_resends_after_cuts),
-        cmocka_unit_test(uplink_gets_past_sessions_too_short_to_repeat),
+        cmocka_unit_test(uplink_loses_nothing_to_short_sessions),
+        cmocka_unit_test(uplink_gives_up_what_is_refused),
+        cmocka_unit_test(uplink_counts_refusals_without_progress),
         cmocka_unit_test(uplink_backs_off_from_sessions_without_use),
         cmocka_unit_test(uplink_bounds_what_is_in_flight),
         cmocka_unit_test(uplink_sends_large_samples_whole),
