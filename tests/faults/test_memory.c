@@ -79,6 +79,7 @@ static void reconnects_leak_nothing(void **state)
         "--error-exitcode=99",
         "--num-callers=20",
         NULL};
+    test_database_keep_private("it kills PostgreSQL");
     world_start(&world, false, NULL, before);
     struct steps *steps = steps_start("checked", 200);
     const char *words[] = {"--root", steps_root(steps),    "--interval",

@@ -38,6 +38,7 @@ static const char *const recorded_words[] = {
 static int start_all(void **state)
 {
     (void)state;
+    test_database_keep_private("it stops PostgreSQL");
     world_start(&world, false, NULL, NULL);
     live = world_agent_add(&world, "live", live_words);
     recorded = world_agent_add(&world, "recorded", recorded_words);

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "sql/embedded.h"
 #include "sql/migrate.h"
 #include "tests/lib/database.h"
 #include "tests/lib/store.h"
@@ -48,19 +47,6 @@ static int end_database(void **state)
     return 0;
 }
 
-/* Superuser, in a database of this name. */
-static const char *superuser(const char *database)
-{
-    struct embedded_status status;
-    assert_int_equal(embedded_status(db.data_dir, &status, NULL), PSC_OK);
-    char *conninfo = NULL;
-    assert_true(asprintf(&conninfo,
-                         "host='%s' user=" EMBEDDED_SUPERUSER " dbname=%s",
-                         status.socket_dir, database) > 0);
-    temp_at_exit(free, conninfo);
-    return conninfo;
-}
-
 /* SQLSTATE of a statement, "00000" if it succeeds. */
 static const char *state_of(PGconn *conn, const char *sql)
 {
@@ -87,15 +73,12 @@ static void migrations_run_once(void **state)
                      migrate_newest());
 }
 
-/* By a superuser's DSN, in a database that knows nothing of us yet. */
+/* By a user's own DSN, in a database that knows nothing of us yet. */
 static void migrators_at_once_do_not_meet(void **state)
 {
     (void)state;
     enum { MIGRATORS = 4 };
-    PGconn *conn = PQconnectdb(superuser("postgres"));
-    test_sql(conn, "CREATE DATABASE elsewhere");
-    PQfinish(conn);
-    const char *conninfo = superuser("elsewhere");
+    const char *conninfo = test_database_beside(&db);
     pid_t children[MIGRATORS];
     for (int i = 0; i < MIGRATORS; i++) {
         children[i] = fork();
@@ -109,7 +92,7 @@ static void migrators_at_once_do_not_meet(void **state)
         assert_int_equal(waitpid(children[i], &status, 0), children[i]);
         assert_int_equal(status, 0);
     }
-    conn = PQconnectdb(conninfo);
+    PGconn *conn = PQconnectdb(conninfo);
     assert_int_equal(
         test_sql_int(conn, "SELECT count(*) FROM poolscope.schema_version"),
         migrate_newest());
@@ -138,7 +121,7 @@ static void an_empty_database_is_told_from_ours(void **state)
 {
     (void)state;
     struct psc_error err = {0};
-    PGconn *conn = PQconnectdb(superuser("postgres"));
+    PGconn *conn = PQconnectdb(test_database_beside(&db));
     assert_int_equal(migrate_check(conn, &err), PSC_MISSING);
     PQfinish(conn);
 }
@@ -147,6 +130,9 @@ static void a_user_without_rights_learns_what_is_missing(void **state)
 {
     (void)state;
     struct psc_error err = {0};
+    if (db.data_dir == NULL) {
+        skip(); /* whoever has a DSN for us may become the owner */
+    }
     assert_int_equal(migrate_connection(reader, NULL, &err), PSC_PERMISSION);
     assert_non_null(strstr(err.msg, "poolscope_owner"));
     assert_int_equal(test_sql_int(reader, "SELECT 1"), 1);

@@ -37,8 +37,8 @@ static int run_other(const char *pki_dir, const char *log_path,
                      const char *option, const char *value, const char *flag)
 {
     const char *const argv[] = {spawn_program("poolscope-collector"),
-                                "--data",
-                                world.db.data_dir,
+                                world.db.option,
+                                world.db.place,
                                 "--pki-dir",
                                 pki_dir,
                                 "--names",

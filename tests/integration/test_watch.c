@@ -196,6 +196,7 @@ static void a_frozen_server_does_not_hold_up_the_stop(void **state)
 static int start_world(void **state)
 {
     (void)state;
+    test_database_keep_private("it freezes PostgreSQL");
     world_start(&world, false, NULL, NULL);
     return 0;
 }

@@ -1,4 +1,5 @@
-/* The product's own embedded server, in a temporary directory. */
+/* The product's own embedded server in a temporary directory, or a database in
+ * somebody else's. */
 #include "tests/lib/database.h"
 
 /* cmocka.h needs these before it. */
@@ -14,14 +15,24 @@
 
 #include "sql/embedded.h"
 #include "sql/migrate.h"
+#include "tests/lib/server.h"
 #include "tests/lib/temp.h"
 
 enum { SQL_MAX_BYTES = 4096 };
+
+static bool keep_private;
 
 static void must(int rc, const struct psc_error *err, const char *what)
 {
     if (rc != PSC_OK) {
         fail_msg("%s: %s", what, err->msg);
+    }
+}
+
+static void must_be_own(const struct test_database *db)
+{
+    if (db->data_dir == NULL) {
+        fail_msg("a shared PostgreSQL is not the test's to stop");
     }
 }
 
@@ -44,33 +55,57 @@ void test_database_start(struct test_database *db, bool sync)
     memset(db, 0, sizeof(*db));
     db->sync = sync;
     db->data_dir = temp_dir();
-    db->options.data_dir = (char *)(uintptr_t)db->data_dir;
+    db->option = "--data";
+    db->place = db->data_dir;
     temp_at_exit(kill_at_exit, (void *)(uintptr_t)db->data_dir);
     start(db);
+}
+
+void test_database_keep_private(const char *why)
+{
+    keep_private = true;
+    if (server_dsn() != NULL) {
+        print_message("uses a PostgreSQL of its own, since %s\n", why);
+    }
 }
 
 void test_database_migrated(struct test_database *db, bool sync)
 {
     struct psc_error err = {0};
-    test_database_start(db, sync);
-    must(migrate_run(test_database_conninfo(db, DATABASE_OWNER), NULL, &err),
-         &err, "migrate");
+    if (sync && !keep_private) {
+        test_database_keep_private("it kills PostgreSQL");
+    }
+    if (server_dsn() == NULL || keep_private) {
+        test_database_start(db, sync);
+    } else {
+        memset(db, 0, sizeof(*db));
+        db->option = "--dsn";
+        db->place = server_make_database(server_dsn());
+    }
+    /* The owner of a server's database is its user, who also migrates it. */
+    const char *conninfo = db->data_dir != NULL
+                               ? test_database_conninfo(db, DATABASE_OWNER)
+                               : db->place;
+    must(migrate_run(conninfo, NULL, &err), &err, "migrate");
 }
 
 void test_database_stop(struct test_database *db)
 {
     struct psc_error err = {0};
+    must_be_own(db);
     must(embedded_stop(db->data_dir, &err), &err, "stop PostgreSQL");
 }
 
 void test_database_kill(struct test_database *db)
 {
     struct psc_error err = {0};
+    must_be_own(db);
     must(embedded_kill(db->data_dir, &err), &err, "kill PostgreSQL");
 }
 
 void test_database_restart(struct test_database *db)
 {
+    must_be_own(db);
     start(db);
 }
 
@@ -79,10 +114,29 @@ const char *test_database_conninfo(struct test_database *db,
 {
     struct psc_error err = {0};
     char *conninfo = NULL;
-    must(database_conninfo(&db->options, role, &conninfo, &err), &err,
-         "conninfo");
+    if (db->data_dir == NULL) {
+        return server_as(db->place, role);
+    }
+    struct database_options o = {.data_dir = (char *)(uintptr_t)db->data_dir};
+    must(database_conninfo(&o, role, &conninfo, &err), &err, "conninfo");
     temp_at_exit(free, conninfo);
     return conninfo;
+}
+
+const char *test_database_beside(const struct test_database *db)
+{
+    if (db->data_dir == NULL) {
+        return server_make_database(db->place);
+    }
+    struct embedded_status status;
+    char *conninfo = NULL;
+    assert_int_equal(embedded_status(db->data_dir, &status, NULL), PSC_OK);
+    assert_true(asprintf(&conninfo,
+                         "host='%s' user=" EMBEDDED_SUPERUSER
+                         " dbname=postgres",
+                         status.socket_dir) > 0);
+    temp_at_exit(free, conninfo);
+    return server_make_database(conninfo);
 }
 
 PGconn *test_database_connect(struct test_database *db, enum database_role role)

@@ -1,6 +1,8 @@
-/* A private throw-away PostgreSQL for tests: the product's embedded server in
- * a temporary directory, with fsync off unless asked for. Stopped and removed
- * at exit. Every function fails the running test on an error. */
+/* A throw-away database for tests. Either it has a PostgreSQL of its own: the
+ * product's embedded server in a temporary directory, with fsync off unless
+ * asked for, stopped and removed at exit. Or, where POOLSCOPE_TEST_DSN names a
+ * server and the test may share it, it lies there (server.h). Every function
+ * fails the running test on an error. */
 #ifndef PSC_TESTS_DATABASE_H
 #define PSC_TESTS_DATABASE_H
 
@@ -10,18 +12,28 @@
 #include "sql/database.h"
 
 struct test_database {
-    struct database_options options; /* --data of the programs under test */
-    const char *data_dir;            /* the same directory */
-    bool sync;                       /* fsync on */
+    const char *option;   /* for the programs: "--data" or "--dsn" … */
+    const char *place;    /* … and its value */
+    const char *data_dir; /* of its own server; NULL: in a shared one */
+    bool sync;            /* fsync on */
 };
 
 /* Make a cluster and start it; @sync as in production (slower). */
 void test_database_start(struct test_database *db, bool sync);
 
-/* The same with all migrations run. */
+/* A database with all migrations run. With @sync, which is for tests that kill
+ * PostgreSQL, it always has a server of its own. */
 void test_database_migrated(struct test_database *db, bool sync);
 
-/* Orderly stop; test_database_restart() starts it again. */
+/* From now on in this program, too, and say why: "it stops PostgreSQL". */
+void test_database_keep_private(const char *why);
+
+/* Another, empty database beside it, as a user who may migrate it: a
+ * connection string, freed at exit. */
+const char *test_database_beside(const struct test_database *db);
+
+/* Orderly stop; test_database_restart() starts it again. These three are for
+ * databases with a server of their own. */
 void test_database_stop(struct test_database *db);
 
 /* kill -9 of the postmaster and all its processes. */

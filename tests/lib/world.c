@@ -145,8 +145,8 @@ void world_collector_spawn(struct world *w)
     struct words words = {.n = 0};
     add_all(&words, w->before);
     add(&words, spawn_program("poolscope-collector"));
-    add(&words, "--data");
-    add(&words, w->db.data_dir);
+    add(&words, w->db.option);
+    add(&words, w->db.place);
     add(&words, "--pki-dir");
     add(&words, w->pki_dir);
     add(&words, "--names");
@@ -265,7 +265,9 @@ void world_stop(struct world *w)
     check_log(w->collector_log);
     PQfinish(w->sql);
     w->sql = NULL;
-    test_database_stop(&w->db);
+    if (w->db.data_dir != NULL) {
+        test_database_stop(&w->db);
+    }
 }
 
 /* --- agents --- */
@@ -324,8 +326,8 @@ int world_poolscope(struct world *w, const char *const *arguments, char *out,
     struct words words = {.n = 0};
     add(&words, spawn_program("poolscope"));
     add_all(&words, arguments);
-    add(&words, "--data");
-    add(&words, w->db.data_dir);
+    add(&words, w->db.option);
+    add(&words, w->db.place);
     return spawn_capture(words.v, out, cap, START_S);
 }
 

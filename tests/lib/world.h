@@ -1,4 +1,4 @@
-/* A whole installation for a test: a private PostgreSQL, the real collector on
+/* A whole installation for a test: a database, the real collector on
  * free loopback ports, and real agents that enrol by token, each through a
  * proxy of its own if wanted. Every function fails the running test on an
  * error; what still runs at exit is killed. */
@@ -69,8 +69,8 @@ void world_collector_await(struct world *w);
 void world_collector_start(struct world *w);
 void world_collector_stop(struct world *w, int signal);
 
-/* `poolscope ARGUMENT… --data DIR`, its output in @out. Returns its exit
- * code. @arguments ends with NULL. */
+/* `poolscope ARGUMENT…` on the world's database, its output in @out. Returns
+ * its exit code. @arguments ends with NULL. */
 int world_poolscope(struct world *w, const char *const *arguments, char *out,
                     size_t cap);
 
