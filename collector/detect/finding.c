@@ -473,9 +473,12 @@ static void resolve(struct detect_host *h, struct finding *f, bool fell)
     for (uint32_t i = 0; i < f->now.n_tags; i++) {
         struct series *s = host_find(h, f->now.tags[i]);
         if (s != NULL) {
-            const struct mover *m =
-                s->mover != SERIES_STILL ? &h->movers[s->mover] : NULL;
-            series_release(s, m, f->peaks[i], fell);
+            if (fell) {
+                swing_fell(h, s,
+                           s->mover != SERIES_STILL ? &h->movers[s->mover]
+                                                    : NULL);
+            }
+            series_release(s, f->peaks[i]);
             host_untrack(h, s);
         }
     }

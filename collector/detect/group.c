@@ -55,6 +55,10 @@ int group_suspects(struct detect_host *h, const struct scale *scale,
         struct suspect *out = *list + *n;
         if (fast ? suspect_fast(&h->settings, h->total_bytes, s, &p, out)
                  : suspect_slow(&h->settings, s, &p, out)) {
+            const struct swing *w = fast ? swing_of(h, s->id) : NULL;
+            if (w != NULL && swing_explains(w, &p, scale->length_us, out)) {
+                out->leads = false;
+            }
             out->series = i;
             ++*n;
         }

@@ -61,6 +61,7 @@ void detect_host_free(struct detect_host *host)
         free(host->slots);
         free(host->movers);
         free(host->findings);
+        free(host->swings);
         free(host);
     }
 }
@@ -72,7 +73,8 @@ size_t detect_host_bytes(const struct detect_host *host)
     return sizeof *host + host->cap_series * sizeof *host->series +
            slots * sizeof *host->slots +
            host->cap_movers * sizeof *host->movers +
-           host->cap_findings * sizeof *host->findings;
+           host->cap_findings * sizeof *host->findings +
+           host->cap_swings * sizeof *host->swings;
 }
 
 uint32_t detect_host_series(const struct detect_host *host)
@@ -292,6 +294,7 @@ static void close_fast(struct detect_host *h)
             host_untrack(h, s);
         }
     }
+    swing_window(h);
 }
 
 /* A tag that went, and had nothing in all windows since, is forgotten. */
@@ -400,6 +403,7 @@ void detect_boot(struct detect_host *host)
     host->room_bytes = -1;
     host->fast.samples = 0;
     host->slow.samples = 0;
+    host->n_swings = 0;
     finding_boot(host);
 }
 

@@ -9,6 +9,7 @@
 #include "collector/detect/detect.h"
 #include "collector/detect/series.h"
 #include "collector/detect/suspect.h"
+#include "collector/detect/swing.h"
 #include "collector/detect/trend.h"
 
 #define DETECT_SERIES_MAX   (UINT32_C(1) << 20)
@@ -61,6 +62,8 @@ struct detect_host {
     uint32_t n_movers, cap_movers;
     struct finding *findings;
     uint32_t n_findings, cap_findings;
+    struct swing *swings; /* what fell back in this boot */
+    uint32_t n_swings, cap_swings;
     struct scale fast, slow;
     int64_t at_us; /* of the present snapshot */
     int64_t interval_us;

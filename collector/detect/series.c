@@ -8,7 +8,6 @@
 #define BAND_BYTES   16384.0
 #define BAND_SHARE   0.0005
 #define SETTLE_AFTER 4 /* windows without a rise */
-#define FALLS_LEAK   1 /* that a leak may have; more are a swing */
 
 void series_init(struct series *s, uint32_t id, uint8_t pool)
 {
@@ -73,7 +72,6 @@ void series_boot(struct series *s, const struct mover *m)
     s->fast_seen = 0;
     s->slow_seen = 0;
     s->n_slow = 0;
-    s->falls = 0;
 }
 
 static uint8_t count_up(uint8_t n)
@@ -132,20 +130,12 @@ void series_close_slow(struct series *s)
     s->slow[s->n_slow++] = now;
 }
 
-void series_release(struct series *s, const struct mover *m, float peak,
-                    bool fell)
+void series_release(struct series *s, float peak)
 {
     s->flags &= (uint8_t)~SERIES_FOUND;
     s->n_slow = 0;
     s->slow_seen = 0;
-    if (fell) {
-        s->falls = count_up(s->falls);
-    }
-    if (s->falls > FALLS_LEAK) {
-        record_peak(s, m);
-    } else {
-        s->peak = peak;
-    }
+    s->peak = peak;
 }
 
 bool series_settle(struct series *s, const struct mover *m)

@@ -36,8 +36,7 @@ struct series {
     uint8_t fast_seen;       /* fast windows closed in this boot, up to 255 */
     uint8_t slow_seen;       /* slow windows closed in this boot, up to 255 */
     uint8_t n_slow;          /* in the ring */
-    uint8_t falls;           /* findings in this boot that fell back */
-    uint8_t unused[2];       /* explicit padding */
+    uint8_t unused[3];       /* explicit padding */
     float slow[SERIES_SLOW]; /* minima of the last slow windows, oldest first */
 };
 _Static_assert(sizeof(struct series) <= 128, "30 million of these");
@@ -76,10 +75,8 @@ void series_close_slow(struct series *s);
 
 /* A finding with this series is over; its windows start anew. A leak's levels
  * are not what the host normally holds, so the record goes back to @peak, that
- * before the leak; but what @fell back again and again is a swing, and its
- * heights are normal. @m may be NULL. */
-void series_release(struct series *s, const struct mover *m, float peak,
-                    bool fell);
+ * before the leak. */
+void series_release(struct series *s, float peak);
 
 /* Whether a ring has nothing to tell any more; if so its floors enter the
  * record and the caller frees it. */
