@@ -46,6 +46,12 @@ static struct psc_bytes text_bytes(const struct psc_buf *text)
     return bytes;
 }
 
+static bool same_bytes(const struct psc_buf *a, const struct psc_buf *b)
+{
+    return a->len == b->len &&
+           (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
 /* Read host id and validity from the certificate in id->pem. */
 static int examine(struct identity *id, struct psc_error *err)
 {
@@ -102,6 +108,23 @@ void identity_fini(struct identity *id)
     EVP_PKEY_free(id->pending);
     id->pending = NULL;
     id->enrolled = false;
+}
+
+bool identity_refresh(struct identity *id, struct psc_error *why)
+{
+    struct identity fresh;
+    if (identity_init(&fresh, id->dir, why) == PSC_OK) {
+        why->msg[0] = '\0'; /* none there is no error */
+    }
+    if (!fresh.enrolled ||
+        (same_bytes(&fresh.pem, &id->pem) && same_bytes(&fresh.ca, &id->ca))) {
+        identity_fini(&fresh);
+        return false;
+    }
+    /* A key of our own that waits: the file went with the other's answer. */
+    identity_fini(id);
+    *id = fresh;
+    return true;
 }
 
 static int load_pending(struct identity *id)

@@ -31,6 +31,11 @@ PSC_MUST_CHECK int identity_init(struct identity *id, const char *dir,
                                  struct psc_error *err);
 void identity_fini(struct identity *id);
 
+/* Take what others have written meanwhile (poolscope-agent --enrol while the
+ * agent runs). True if the identity is another one now; files that are gone,
+ * unreadable or no identity leave it as it is (*@why is empty or says so). */
+bool identity_refresh(struct identity *id, struct psc_error *why);
+
 /* A certificate request (DER appended to @der) for a new key, or the one that
  * is pending. @host goes into it as the common name. */
 PSC_MUST_CHECK int identity_request(struct identity *id, const char *host,

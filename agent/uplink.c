@@ -30,6 +30,7 @@ const struct uplink_pace uplink_default_pace = {
     .heartbeat_ms = 10000,
     .idle_ms = 25000,
     .handshake_ms = 15000,
+    .look_ms = 5000,
 };
 
 static const char *const state_names[UPLINK_STATES] = {
@@ -90,10 +91,21 @@ static uint32_t random32(void)
 
 static void on_timer(uv_timer_t *timer);
 
+/* Sleep on in BACKOFF, at most until it is time to look for an identity. */
+static void sleep_on(struct uplink *u)
+{
+    uint64_t now_ms = uv_now(u->s.loop);
+    uint64_t left_ms = u->try_ms > now_ms ? u->try_ms - now_ms : 0;
+    uint64_t look_ms = (uint64_t)u->s.pace->look_ms;
+    (void)uv_timer_start(&u->timer, on_timer,
+                         left_ms < look_ms ? left_ms : look_ms, 0);
+}
+
 static void wait_ms(struct uplink *u, int64_t ms)
 {
     uplink_set_state(u, UPLINK_BACKOFF);
-    (void)uv_timer_start(&u->timer, on_timer, (uint64_t)ms, 0);
+    u->try_ms = uv_now(u->s.loop) + (uint64_t)ms;
+    sleep_on(u);
 }
 
 /* An administrator has to do something before this can change. */
@@ -297,6 +309,23 @@ static int connect_to(struct uplink *u, struct psc_error *err)
     return rc;
 }
 
+/* Whether somebody has enrolled this host anew. */
+static bool look_for_identity(struct uplink *u)
+{
+    struct psc_error why;
+    bool found = identity_refresh(u->s.identity, &why);
+    if (why.msg[0] != '\0' && !u->unreadable) {
+        psc_log_warn("identity: %s", why.msg);
+    }
+    u->unreadable = why.msg[0] != '\0';
+    if (found) {
+        psc_log_info("took the certificate of another enrolment");
+        SSL_CTX_free(u->ctx);
+        u->ctx = NULL;
+    }
+    return found;
+}
+
 static void connect_now(struct uplink *u)
 {
     u->worked = false;
@@ -327,10 +356,12 @@ static void beat(struct uplink *u)
 static void on_timer(uv_timer_t *timer)
 {
     struct uplink *u = timer->data;
-    if (u->state == UPLINK_BACKOFF) {
+    if (u->state != UPLINK_BACKOFF) {
+        beat(u);
+    } else if (look_for_identity(u) || uv_now(u->s.loop) >= u->try_ms) {
         connect_now(u);
     } else {
-        beat(u);
+        sleep_on(u);
     }
 }
 
@@ -419,7 +450,10 @@ int uplink_reload(struct uplink *u, struct psc_error *err)
     u->n_tried = 0;
     u->n_rounds = 0;
     switch (u->state) {
-    case UPLINK_BACKOFF: (void)uv_timer_start(&u->timer, on_timer, 0, 0); break;
+    case UPLINK_BACKOFF:
+        u->try_ms = 0;
+        sleep_on(u);
+        break;
     case UPLINK_IDLE:
     case UPLINK_ENROLLING:
     case UPLINK_CLOSING: break;

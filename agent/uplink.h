@@ -17,7 +17,9 @@
  * Several collectors are tried in their order; one that works is kept. Between
  * rounds that fail the pause doubles up to backoff_max_ms, with jitter. A
  * refusal that only an administrator can lift is logged once and tried again
- * every refused_ms. */
+ * every refused_ms. An identity that another process has written (--enrol while
+ * the agent runs) is looked for before each try, and every look_ms until then;
+ * a new one ends the pause. */
 #ifndef PSC_AGENT_UPLINK_H
 #define PSC_AGENT_UPLINK_H
 
@@ -59,6 +61,7 @@ struct uplink_pace {
     int64_t heartbeat_ms;
     int64_t idle_ms;      /* a peer silent for so long is dead */
     int64_t handshake_ms; /* to connect and shake hands */
+    int64_t look_ms;      /* between looks for a new identity */
 };
 extern const struct uplink_pace uplink_default_pace;
 
@@ -98,6 +101,8 @@ struct uplink {
     };
     uv_timer_t timer; /* BACKOFF: the pause; else: heartbeat */
     uint64_t beat_ms; /* loop time of the last heartbeat */
+    uint64_t try_ms;  /* BACKOFF: loop time of the next try */
+    bool unreadable;  /* said that the identity's files cannot be read */
     struct wire_decoder decoder;
     struct psc_buf frame; /* being encoded */
 
