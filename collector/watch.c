@@ -1,5 +1,9 @@
 /* The hosts under detection, and a pass over those that have advanced.
  *
+ * How far detection has come with each host is kept in the database, at most a
+ * minute behind: up to there a process that begins with the host is silent,
+ * what came since it tells, perhaps a second time, which changes nothing.
+ *
  * Failures: when anything of a host fails, its state is dropped and built anew
  * a minute later, in silence up to where it had been looked at: what was found
  * but not written is found again. When another process holds the lock, all
@@ -21,6 +25,7 @@ enum {
 
 #define DEFAULT_INTERVAL_US (60 * PSC_US_PER_S)
 #define RETRY_US            (60 * PSC_US_PER_S)
+#define SAVE_US             (60 * PSC_US_PER_S)
 
 struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
 {
@@ -29,6 +34,7 @@ struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
         w->metrics = metrics;
         w->stop = stop;
         psc_buf_init(&w->ids, IDS_MAX_BYTES);
+        psc_buf_init(&w->numbers, IDS_MAX_BYTES);
         psc_buf_init(&w->summary, WORDS_MAX_BYTES);
         psc_buf_init(&w->evidence, WORDS_MAX_BYTES);
     }
@@ -58,7 +64,6 @@ static void fail_host(struct watch_host *h)
 
 static void drop_hosts(struct watch *w)
 {
-    w->noted = false;
     for (uint32_t i = 0; i < w->n_hosts; i++) {
         reset_host(w->host[i]);
         free(w->host[i]);
@@ -76,6 +81,7 @@ void watch_free(struct watch *w)
     free(w->tag);
     free(w->keyframe);
     psc_buf_fini(&w->ids);
+    psc_buf_fini(&w->numbers);
     psc_buf_fini(&w->summary);
     psc_buf_fini(&w->evidence);
     free(w);
@@ -175,21 +181,27 @@ static int build_host(struct watch *w, struct watch_host *h)
     return watch_restore(w, h);
 }
 
-static int look_at(struct watch *w, int64_t host_id, int64_t n,
-                   int64_t interval_us)
+/* The host of a row of positions. */
+static int look_at(struct watch *w, const PGresult *res, int row)
 {
-    struct watch_host *h = get_host(w, host_id);
+    int64_t n = pgresult_int64(res, row, 1);
+    int64_t interval_us = pgresult_int64(res, row, 2);
+    struct watch_host *h = get_host(w, pgresult_int64(res, row, 0));
     if (h == NULL) {
         return psc_error_set(w->err, PSC_NOMEM, "out of memory");
     }
     if (n < h->position_n) {
         reset_host(h); /* the database went back in time: a restored backup */
-        h->silent_to_n = n;
     }
     if (n == h->position_n || psc_clock_mono_us() < h->retry_us) {
         return PSC_OK;
     }
-    int rc = h->detect == NULL ? build_host(w, h) : PSC_OK;
+    int rc = PSC_OK;
+    if (h->detect == NULL) {
+        int64_t seen_n = pgresult_int64(res, row, 3);
+        h->silent_to_n = seen_n > h->silent_to_n ? seen_n : h->silent_to_n;
+        rc = build_host(w, h);
+    }
     h->interval_us = interval_us > 0 ? interval_us : DEFAULT_INTERVAL_US;
     if (rc == PSC_OK) {
         rc = watch_feed(w, h);
@@ -214,22 +226,6 @@ static void tell_metrics(struct watch *w)
     metrics_set(w->metrics, detect_bytes, bytes);
 }
 
-/* What is stored of each host now is history; what comes later is news. */
-static int note_histories(struct watch *w, const PGresult *res)
-{
-    for (int row = 0; row < PQntuples(res); row++) {
-        struct watch_host *h = get_host(w, pgresult_int64(res, row, 0));
-        if (h == NULL) {
-            return psc_error_set(w->err, PSC_NOMEM, "out of memory");
-        }
-        if (h->detect == NULL && h->silent_to_n == 0) {
-            h->silent_to_n = pgresult_int64(res, row, 1);
-        }
-    }
-    w->noted = true;
-    return PSC_OK;
-}
-
 /* Where the hosts stand, in *@res to be cleared; NULL if others detect. */
 static int read_positions(struct watch *w, PGconn *conn, PGresult **res)
 {
@@ -240,18 +236,20 @@ static int read_positions(struct watch *w, PGconn *conn, PGresult **res)
         return rc;
     }
     *res = watch_query(w, "positions", &none);
-    if (*res == NULL) {
-        return w->err->code;
-    }
-    return w->noted ? PSC_OK : note_histories(w, *res);
+    return *res != NULL ? PSC_OK : w->err->code;
 }
 
-int watch_begin(struct watch *w, PGconn *conn, struct psc_error *err)
+static int save_if_due(struct watch *w)
 {
-    PGresult *res;
-    w->err = err;
-    int rc = read_positions(w, conn, &res);
-    PQclear(res);
+    int64_t now_us = psc_clock_mono_us();
+    if (!w->locked || (!w->written && now_us < w->save_us)) {
+        return PSC_OK;
+    }
+    int rc = watch_save_positions(w);
+    if (rc == PSC_OK) {
+        w->written = false;
+        w->save_us = now_us + SAVE_US;
+    }
     return rc;
 }
 
@@ -265,8 +263,7 @@ int watch_pass(struct watch *w, PGconn *conn, struct psc_error *err)
     for (int row = 0; res != NULL && rc == PSC_OK && row < PQntuples(res) &&
                       !atomic_load(w->stop);
          row++) {
-        rc = look_at(w, pgresult_int64(res, row, 0),
-                     pgresult_int64(res, row, 1), pgresult_int64(res, row, 2));
+        rc = look_at(w, res, row);
         if (rc == PSC_DATABASE) { /* the other hosts can do nothing for it */
             first = failed == PSC_OK ? *err : first;
             failed = rc;
@@ -275,6 +272,7 @@ int watch_pass(struct watch *w, PGconn *conn, struct psc_error *err)
     }
     PQclear(res);
     tell_metrics(w);
+    rc = rc == PSC_OK ? save_if_due(w) : rc;
     if (rc == PSC_OK && failed != PSC_OK) {
         *err = first;
     }

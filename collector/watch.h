@@ -4,8 +4,9 @@
  *
  * One process of the fleet detects at a time (an advisory lock). A host's
  * state is derived: when a watch begins with a host, it restores the open
- * findings and reads the last days again, in silence up to what was stored
- * when the watch began. What came since is told, however late it is read. */
+ * findings and reads the last days again, in silence up to where detection had
+ * come before, here or in another process. What came since is told, however
+ * late it is read. */
 #ifndef PSC_COLLECTOR_WATCH_H
 #define PSC_COLLECTOR_WATCH_H
 
@@ -23,12 +24,6 @@ void watch_free(struct watch *w);
 
 /* The connection of the last pass is about to be closed. */
 void watch_forget_connection(struct watch *w);
-
-/* Take the lock if it is free, and note up to where history is silent: the
- * sooner after a start, the less of a backlog counts as history. A pass does
- * this too. Returns as watch_pass(). */
-PSC_MUST_CHECK int watch_begin(struct watch *w, PGconn *conn,
-                               struct psc_error *err);
 
 /* Look at every host that has advanced since the last pass. Returns 0, also
  * when another process detects; PSC_DATABASE or PSC_CONNECTION when a query

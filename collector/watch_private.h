@@ -12,9 +12,10 @@
 struct watch_host {
     int64_t host_id;
     int64_t position_n;  /* newest n when last looked at */
+    int64_t saved_n;     /* that the database has of it */
     int64_t tags_n;      /* last snapshot fed */
     int64_t counters_n;  /* last counter sample read */
-    int64_t silent_to_n; /* up to here history is fed again */
+    int64_t silent_to_n; /* up to here all was told before */
     int64_t retry_us;    /* monotonic: not before, after a failure */
     int64_t at_us;       /* last possible time of a snapshot; 0: none */
     int64_t interval_us;
@@ -39,7 +40,8 @@ struct watch {
     PGconn *conn;             /* of the present pass */
     PGconn *prepared_on;      /* where the statements are */
     bool locked;              /* this connection holds the fleet's lock */
-    bool noted;               /* what was stored when the lock came */
+    bool written;             /* a finding since positions were saved */
+    int64_t save_us;          /* monotonic: when they are due */
     struct psc_error *err;    /* of the present pass */
     int rc;                   /* of a finding's write within a callback */
     struct watch_host **host; /* sorted by host_id; owned */
@@ -48,8 +50,8 @@ struct watch {
     uint32_t cap_tags;
     int64_t tags_read_us;           /* monotonic: read them anew now and then */
     int32_t available_id, total_id; /* counters; 0: not known yet */
-    struct psc_buf ids, summary, evidence; /* scratch */
-    uint32_t *keyframe;                    /* scratch: ids of one keyframe */
+    struct psc_buf ids, numbers, summary, evidence; /* scratch */
+    uint32_t *keyframe; /* scratch: ids of one keyframe */
     uint32_t cap_keyframe;
 };
 
@@ -65,6 +67,8 @@ PSC_MUST_CHECK int watch_learn_counters(struct watch *w);
 /* Write one finding of @h. */
 PSC_MUST_CHECK int watch_write(struct watch *w, const struct watch_host *h,
                                const struct detect_finding *f);
+/* Note in the database how far detection has come with each host. */
+PSC_MUST_CHECK int watch_save_positions(struct watch *w);
 /* Restore what the store has open of @h. */
 PSC_MUST_CHECK int watch_restore(struct watch *w, struct watch_host *h);
 

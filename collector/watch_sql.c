@@ -16,8 +16,9 @@ enum { BINARY = 1, FIRST_TAGS = 4096, TAG_ID_MAX = 1 << 26 };
 static const struct {
     const char *name, *sql;
 } statements[] = {
-    {"positions", "SELECT host_id, n, interval_us "
+    {"positions", "SELECT host_id, n, interval_us, seen_n "
                   "FROM poolscope_api.host_positions()"},
+    {"positions_seen", "SELECT poolscope_api.positions_seen($1, $2)"},
     {"tag_rows", "SELECT n, at, boot_id, keyframe, tag_ids, bytes, gone "
                  "FROM poolscope_api.tag_rows($1, $2, $3, $4)"},
     {"counter_rows", "SELECT n, counter_ids, counter_values "
@@ -319,9 +320,46 @@ int watch_write(struct watch *w, const struct watch_host *h,
         return w->err->code;
     }
     PQclear(res);
+    w->written = true;
     metrics_add(w->metrics, findings, 1);
     psc_log_info("host id %lld: leak %s: %s", (long long)h->host_id,
                  change_name(f->change), (const char *)w->summary.data);
+    return PSC_OK;
+}
+
+int watch_save_positions(struct watch *w)
+{
+    struct pgparams p = {.n = 0};
+    bool some = false;
+    pgarray_begin(&w->ids, PGARRAY_INT8);
+    pgarray_begin(&w->numbers, PGARRAY_INT8);
+    for (uint32_t i = 0; i < w->n_hosts; i++) {
+        const struct watch_host *h = w->host[i];
+        if (h->position_n > 0 && h->position_n != h->saved_n) {
+            pgarray_int64(&w->ids, h->host_id);
+            pgarray_int64(&w->numbers, h->position_n);
+            some = true;
+        }
+    }
+    pgarray_end(&w->ids);
+    pgarray_end(&w->numbers);
+    if (!some) {
+        return PSC_OK;
+    }
+    if (psc_buf_error(&w->ids) != PSC_OK ||
+        psc_buf_error(&w->numbers) != PSC_OK) {
+        return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+    }
+    pgparam_array(&p, &w->ids);
+    pgparam_array(&p, &w->numbers);
+    PGresult *res = watch_query(w, "positions_seen", &p);
+    if (res == NULL) {
+        return w->err->code;
+    }
+    PQclear(res);
+    for (uint32_t i = 0; i < w->n_hosts; i++) {
+        w->host[i]->saved_n = w->host[i]->position_n;
+    }
     return PSC_OK;
 }
 

@@ -174,21 +174,9 @@ static bool detect(struct worker *w, PGconn *conn)
     return rc != PSC_CONNECTION && PQstatus(conn) == CONNECTION_OK;
 }
 
-/* Before housekeeping, which may take long while backlogs come in. */
-static bool begin(struct worker *w, PGconn *conn)
-{
-    struct psc_error err = {.msg = ""};
-    int rc = watch_begin(w->watch, conn, &err);
-    if (rc != PSC_OK && !atomic_load(&w->stop)) {
-        psc_log_warn("detection: %s", err.msg);
-        metrics_add(w->metrics, worker_failures, 1);
-    }
-    return rc != PSC_CONNECTION && PQstatus(conn) == CONNECTION_OK;
-}
-
 static void work(struct worker *w, PGconn *conn)
 {
-    bool good = begin(w, conn);
+    bool good = true;
     while (good && !atomic_load(&w->stop)) {
         int64_t start_us = psc_clock_mono_us();
         if (start_us >= w->maintain_us) {

@@ -260,6 +260,12 @@ CREATE INDEX driver_seen_now ON poolscope_data.driver_seen (host_id, driver)
     WHERE seen_to IS NULL;
 CREATE INDEX driver_seen_driver ON poolscope_data.driver_seen (driver);
 
+-- How far detection has come with a host: what it saw up to batch n is told.
+CREATE TABLE poolscope_data.detect_position (
+    host_id bigint PRIMARY KEY,
+    n bigint NOT NULL
+) WITH (fillfactor = 50);
+
 -- Findings. Rows are never deleted.
 CREATE TABLE poolscope_data.leak (
     leak_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

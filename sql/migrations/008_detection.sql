@@ -1,12 +1,23 @@
 -- What the collector's worker reads, and how findings are written.
 
 CREATE FUNCTION poolscope_api.host_positions()
-RETURNS TABLE (host_id bigint, n bigint, interval_us bigint)
+RETURNS TABLE (host_id bigint, n bigint, interval_us bigint, seen_n bigint)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
-    SELECT c.host_id, c.n, s.interval_us
+    SELECT c.host_id, c.n, s.interval_us, coalesce(d.n, 0)
     FROM ingest_cursor c LEFT JOIN host_state s USING (host_id)
+    LEFT JOIN detect_position d USING (host_id)
     WHERE c.n > 0 ORDER BY c.host_id
+$$;
+
+-- All findings of these hosts up to their batch n are written.
+CREATE FUNCTION poolscope_api.positions_seen(p_host_ids bigint[],
+                                             p_ns bigint[])
+RETURNS void LANGUAGE sql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+    INSERT INTO detect_position
+    SELECT s.host_id, s.n FROM unnest(p_host_ids, p_ns) AS s(host_id, n)
+    ON CONFLICT (host_id) DO UPDATE SET n = excluded.n
 $$;
 
 CREATE FUNCTION poolscope_api.tag_rows(
