@@ -26,6 +26,7 @@ enum batch_outcome {
     BATCH_SUPERSEDED, /* a newer session of the host exists */
     BATCH_RETRY,      /* the stream does not stand where we thought */
     BATCH_REJECTED,   /* the database refuses its contents */
+    BATCH_REFUSED,    /* the database refuses it for now */
 };
 
 struct batch_table {

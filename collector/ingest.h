@@ -3,9 +3,9 @@
  *
  * Each session has a queue. Queues that hold batches stand in a ring; a unit
  * takes a few from each in turn, so that a host with a backlog does not starve
- * the others. One unit is in flight at a time; it is retried as a whole until
- * the store has answered. When a unit is refused for its contents, its batches
- * are tried one by one and the culprit is recorded and skipped.
+ * the others. One unit is in flight at a time. When the database refuses one,
+ * its batches are tried one by one, so that only those hosts wait whose own
+ * batch is refused; collector/refused.h says what becomes of these.
  *
  * Memory is bounded: above max_pending bytes the sessions are told to stop
  * reading, and below half of it they go on, in the order in which they
@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "collector/batch.h"
+#include "collector/refused.h"
 #include "collector/store.h"
 
 struct ingest;
@@ -29,14 +30,16 @@ struct ingest_queue {
     struct ingest_queue *wait_next, *wait_previous; /* while paused */
     bool paused; /* its session does not read */
     bool dead;   /* refuses batches: one of it must be sent again */
+    struct refused_host *refused; /* of its host; borrowed, never NULL */
 };
 
 struct ingest_events {
     /* All batches of @q's session up to @seq of @stream are stored. */
     void (*on_stored)(struct ingest_queue *q, const uint8_t stream[16],
                       uint64_t seq);
-    /* @q's session must end: it is superseded, or its stream does not stand
-     * where it thought. Nothing more of @q is stored. */
+    /* @q's session must end: it is superseded, its stream does not stand where
+     * it thought, or the database refuses its samples. Nothing more of @q is
+     * stored. */
     void (*on_fenced)(struct ingest_queue *q, enum batch_outcome why);
     /* There is room again. */
     void (*on_resume)(struct ingest_queue *q);
@@ -56,8 +59,15 @@ enum ingest_phase {
     INGEST_INTERN, /* the unit's unknown names are on their way */
     INGEST_UNIT,   /* the unit is on its way */
     INGEST_REJECT, /* one batch of it is being recorded as refused */
-    INGEST_RETRY,  /* waiting after a refusal that may pass */
+    INGEST_RETRY,  /* waiting, since the database refuses everything */
 };
+
+/* A batch that was refused alone; it is back at the head of its queue. */
+struct ingest_refusal {
+    struct ingest_queue *queue; /* NULL: its session has ended */
+    struct pglink_failure failure;
+};
+#define INGEST_PROBES 8 /* hosts refused alone before we think it is all */
 
 struct ingest {
     struct ingest_settings settings;
@@ -66,16 +76,28 @@ struct ingest {
     enum ingest_phase phase;
     struct batch *unit[STORE_UNIT_MAX]; /* owned; what is in flight or left */
     unsigned n_unit;
-    unsigned first;  /* of the unit not yet done: one by one */
-    bool one_by_one; /* the unit was refused for its contents */
+    unsigned first;    /* of the unit not yet done: one by one */
+    unsigned n_sound;  /* of the unit: those of suspects come behind these */
+    unsigned n_passed; /* of the unit: times that something was stored */
+    unsigned n_hosts_failed; /* of the unit: whose batch was refused alone */
+    struct ingest_refusal refusal[INGEST_PROBES]; /* not judged yet */
+    unsigned n_refusals;
+    struct batch *rejecting; /* owned; is being recorded as refused */
+    uint64_t n_good;         /* times that something was stored */
+    unsigned n_tries;        /* units refused whole, in a row */
+    uint64_t delay_ms;       /* of the last RETRY; 0: the store takes batches */
+    struct psc_log_limit log_limit;
+    unsigned intern_max; /* names asked for at once: fewer after a refusal */
     size_t unit_bytes;
     size_t pending_bytes; /* of all batches, the unit's included */
     unsigned n_pending;
-    uint64_t order;   /* of the next batch to arrive */
-    uv_timer_t timer; /* to the next unit, or the next try */
-    bool timer_open;
+    uint64_t order;       /* of the next batch to arrive */
+    uv_timer_t timer;     /* to the next unit, or the next try */
     int64_t last_unit_us; /* monotonic start of the last unit */
     bool forget_ids;      /* as soon as no unit is in flight */
+    bool one_by_one;      /* suspects are left, or all was refused at once */
+    bool skipped;         /* a batch was rejected, nothing stored since */
+    bool timer_open;
     bool stopping;
     struct store_intern intern;
     struct store_unit request;

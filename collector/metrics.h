@@ -43,6 +43,7 @@ struct metrics_histogram {
     X(need_keyframes, "keyframes asked for")                                   \
     X(units, "units committed")                                                \
     X(unit_failures, "units refused by the database")                          \
+    X(held_back, "sessions ended since the database refuses their samples")    \
     X(interned, "names sent to the registry")                                  \
     X(dropped_entries, "tags and counters refused")                            \
     X(enrolments, "hosts enrolled")                                            \
@@ -62,6 +63,7 @@ struct metrics_histogram {
     X(registry_bytes, "memory of the registry of names")                       \
     X(registry_names, "names in the registry")                                 \
     X(database_up, "whether the database is reached")                          \
+    X(refusing, "whether the database refuses everybody's samples")            \
     X(detect_hosts, "hosts under detection")                                   \
     X(detect_bytes, "memory of detection")                                     \
     X(detecting, "whether this process detects for the fleet")                 \

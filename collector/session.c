@@ -155,10 +155,14 @@ void session_close(struct session *s, int code, const char *text)
 }
 
 /* 0: as the agent thinks fit, which for most refusals is many minutes. */
-static uint64_t retry_after_us(enum wire_refusal code)
+static uint64_t retry_after_us(const struct session *s, enum wire_refusal code)
 {
+    int64_t held_us = s->slot != NULL ? refused_wait_us(&s->slot->refused,
+                                                        psc_clock_mono_us())
+                                      : 0;
     switch (code) {
-    case WIRE_REFUSAL_BUSY: return RETRY_AFTER_S * PSC_US_PER_S;
+    case WIRE_REFUSAL_BUSY:
+        return (uint64_t)held_us + RETRY_AFTER_S * PSC_US_PER_S;
     case WIRE_REFUSAL_DISABLED: return ENABLED_AGAIN_S * PSC_US_PER_S;
     default: return 0;
     }
@@ -186,7 +190,7 @@ void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
     struct wire_message m = {.type = WIRE_REFUSAL};
     m.refusal.code = code;
     m.refusal.reason = text;
-    m.refusal.retry_after_us = retry_after_us(code);
+    m.refusal.retry_after_us = retry_after_us(s, code);
     session_send(s, &m);
     session_close(s, PSC_REFUSED, text);
 }

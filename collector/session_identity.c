@@ -168,6 +168,7 @@ static bool take_over(struct session *s)
     }
     slot->session = s;
     s->slot = slot;
+    s->queue.refused = &slot->refused;
     decode_init(s->decode, &slot->quota);
     return true;
 }
@@ -219,6 +220,15 @@ void session_take_hello(struct session *s, const struct wire_message *m)
         return;
     }
     if (!check_certificate(s, false)) {
+        return;
+    }
+    struct host_slot *slot = hosts_find(&s->all->hosts, s->host_id);
+    if (slot != NULL &&
+        refused_wait_us(&slot->refused, psc_clock_mono_us()) > 0) {
+        s->slot = slot;
+        session_refuse(s, WIRE_REFUSAL_BUSY,
+                       "the database refused what host id %" PRId64 " sent",
+                       s->host_id);
         return;
     }
     s->hello_us = psc_clock_wall_us();

@@ -227,6 +227,9 @@ static void on_fenced(struct ingest_queue *q, enum batch_outcome why)
     if (why == BATCH_SUPERSEDED) {
         session_refuse(s, WIRE_REFUSAL_SUPERSEDED,
                        "a newer session of this host exists");
+    } else if (why == BATCH_REFUSED) {
+        session_refuse(s, WIRE_REFUSAL_BUSY,
+                       "the database refuses this host's samples");
     } else {
         session_refuse(s, WIRE_REFUSAL_BUSY,
                        "the stream does not stand where it should");
