@@ -190,15 +190,19 @@ static void tell_exhaustion(const struct cli *cli, const PGresult *r)
         tell_fact(cli, "runs out", "no host runs out within sight");
         return;
     }
-    bool range = !query_is_null(r, 0, "exhaustion_earliest");
+    bool from = !query_is_null(r, 0, "exhaustion_earliest");
+    bool to = from && !query_is_null(r, 0, "exhaustion_latest");
     show(r, "exhaustion_earliest", SHOW_TIME, earliest, sizeof earliest);
     show(r, "exhaustion_latest", SHOW_TIME, latest, sizeof latest);
-    tell_fact(cli, "runs out", "%s first, %s (%s)%s%s%s%s",
+    tell_fact(cli, "runs out", "%s first, %s (%s)%s%s%s%s%s",
               query_value(r, 0, "exhaustion_host"),
               show(r, "exhaustion_at", SHOW_AGO, ago, sizeof ago),
               show(r, "exhaustion_at", SHOW_TIME, at, sizeof at),
-              range ? "; between " : "", range ? earliest : "",
-              range ? " and " : "", range ? latest : "");
+              to     ? "; between "
+              : from ? "; not before "
+                     : "",
+              earliest, to ? " and " : "", to ? latest : "",
+              from && !to ? ", with no later bound" : "");
 }
 
 static void tell_head(const struct cli *cli, const PGresult *r)
@@ -359,13 +363,14 @@ static int print_hosts(struct cli *cli, PGconn *conn, const char *id)
     static const struct query_column columns[] = {
         {"host", "HOST", SHOW_NAME},
         {"state", "STATE", SHOW_STATUS},
-        {"bytes", "BYTES", SHOW_BYTES},
-        {"bytes_per_day", "TAG GROWTH", SHOW_PER_DAY},
-        {"runs_out_at", "RUNS OUT", SHOW_AGO},
+        {"group_bytes_per_day", "GROWTH", SHOW_PER_DAY},
         {"room_bytes", "ROOM", SHOW_BYTES},
-        {"onset_at", "BEGAN", SHOW_AGO},
+        {"runs_out_at", "RUNS OUT", SHOW_AGO},
         {"runs_out_earliest", "EARLIEST", SHOW_AGO},
         {"runs_out_latest", "LATEST", SHOW_AGO},
+        {"onset_at", "BEGAN", SHOW_AGO},
+        {"bytes", "TAG BYTES", SHOW_BYTES},
+        {"bytes_per_day", "TAG GROWTH", SHOW_PER_DAY},
         {"driver_version", "DRIVER VERSION", SHOW_NAME},
         {.name = NULL}};
     struct query q = {
@@ -493,8 +498,11 @@ const struct command command_leak = {
     "ID",
     "all about one leak: growth, hosts, cause, evidence",
     "Tells a finding in words with its evidence, its hosts and when each runs "
-    "out, what those hosts have in common, and the finding's own history. With "
-    "--json all of that is one object, in an array of one.",
+    "out, what those hosts have in common, and the finding's own history. Of a "
+    "host, GROWTH is that of all the leak's tags together, which runs it out; "
+    "TAG BYTES and TAG GROWTH are those of the leading tag alone. EARLIEST "
+    "without LATEST: there is no later bound. With --json all of that is one "
+    "object, in an array of one.",
     NULL,
     "  poolscope leak 7\n",
     leak_run,

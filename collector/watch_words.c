@@ -138,7 +138,7 @@ static void put_forecast(const struct detect_finding *f, struct psc_buf *out)
                        time_text(f->earliest_us, from),
                        time_text(f->latest_us, to), why);
     } else if (f->earliest_us != 0) {
-        psc_buf_printf(out, " (%s at the earliest%s)",
+        psc_buf_printf(out, " (not before %s, with no later bound%s)",
                        time_text(f->earliest_us, from), why);
     }
     psc_buf_printf(out, ".");

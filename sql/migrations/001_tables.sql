@@ -319,6 +319,7 @@ CREATE TABLE poolscope_data.leak_host (
     exhaustion_at timestamptz,
     exhaustion_earliest timestamptz,
     exhaustion_latest timestamptz,
+    group_bytes_per_day bigint,     -- of all its tags together
     PRIMARY KEY (host_id, leak_id)
 );
 CREATE INDEX leak_host_leak ON poolscope_data.leak_host (leak_id);

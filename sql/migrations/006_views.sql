@@ -326,7 +326,8 @@ FROM poolscope_data.leak l;
 CREATE VIEW poolscope.leak_host AS
 SELECT l.leak_id, l.host_id, h.host, l.state, l.onset_at, l.detected_at,
     l.bytes, l.bytes_per_day, l.uptime, l.driver_version, l.room_bytes,
-    l.exhaustion_at, l.exhaustion_earliest, l.exhaustion_latest
+    l.exhaustion_at, l.exhaustion_earliest, l.exhaustion_latest,
+    l.group_bytes_per_day
 FROM poolscope_data.leak_host l
 JOIN poolscope_data.host h USING (host_id);
 

@@ -286,7 +286,9 @@ BEGIN
         (SELECT p_updated_at - boot_at FROM poolscope.host
          WHERE host_id = p_host_id),
         version, p_room_bytes, p_exhaustion_at, p_exhaustion_earliest,
-        p_exhaustion_latest)
+        p_exhaustion_latest,
+        coalesce((p_evidence ->> 'group_bytes_per_day')::double precision,
+                 p_bytes_per_day)::bigint)
     ON CONFLICT (host_id, leak_id) DO UPDATE SET
         state = excluded.state, bytes = excluded.bytes,
         bytes_per_day = excluded.bytes_per_day, uptime = excluded.uptime,
@@ -295,6 +297,7 @@ BEGIN
         exhaustion_at = excluded.exhaustion_at,
         exhaustion_earliest = excluded.exhaustion_earliest,
         exhaustion_latest = excluded.exhaustion_latest,
+        group_bytes_per_day = excluded.group_bytes_per_day,
         onset_at = CASE WHEN f.action = 'reopen' THEN excluded.onset_at
                         ELSE leak_host.onset_at END,
         detected_at = CASE WHEN f.action = 'reopen' THEN excluded.detected_at

@@ -262,7 +262,8 @@ static void put_group(PGconn *writer, const char *change)
     snprintf(sql, sizeof sql,
              "SELECT poolscope_api.finding_write(h.host_id, '%s', ARRAY[%d, "
              "%d], now() - interval '1 hour', now(), now(), 4096, 1048576, "
-             "4294967296, now() + interval '5 days', NULL, NULL, 0.9, 'x', "
+             "4294967296, now() + interval '5 days', now() + interval "
+             "'4 days', NULL, 0.9, 'x', "
              "'{\"group_bytes_per_day\": 3145728}') FROM poolscope.host h",
              change, test_tag_id(writer, "vmalloc", "bpf_jit [leaky]"),
              test_tag_id(writer, "vmalloc", "other"));
@@ -284,7 +285,12 @@ static void cli_leaks_show_the_group(void **state)
     has("3.00 MiB/day by its tags together, 1.00 MiB/day by bpf_jit [leaky] "
         "alone");
     has("runs out    db-1 first");
+    has(", with no later bound\n");
     has("RUNS OUT");
+    has(" GROWTH      ROOM ");
+    has("  3.00 MiB/day  4.00 GiB    in 4 d");
+    has("  TAG GROWTH");
+    has("  4.00 KiB  1.00 MiB/day");
     put_group(owner, "resolved");
     PQfinish(owner);
     assert_int_equal(cli("leak 2"), 0);

@@ -117,6 +117,13 @@ static void summary_tells_rate_room_and_windows(void **state)
                                  "the kernel can reclaim (slab dentry)."));
     assert_non_null(strstr(text, "in pool slab grow 19.1 GiB a day; what can "
                                  "be reclaimed counts"));
+    assert_non_null(strstr(text, "(between 2026-03-03 09:26 UTC and "));
+    psc_buf_reset(&out);
+    f.latest_us = 0;
+    watch_summary(&f, &names, &out);
+    assert_non_null(strstr((const char *)out.data,
+                           "(not before 2026-03-03 09:26 UTC, with no later "
+                           "bound, as all or none"));
     psc_buf_fini(&out);
 }
 
