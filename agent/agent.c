@@ -84,8 +84,7 @@ static void on_tick(void *user, unsigned due)
     }
     if (a->collect.sample.n_events > 0) {
         /* A source may forget its events only when they are on disk. */
-        spool_sync(&a->spool, time.mono_us);
-        if (spool_trouble(&a->spool) == NULL) {
+        if (spool_sync(&a->spool, time.mono_us)) {
             collect_commit(&a->collect);
         }
     }
@@ -98,7 +97,7 @@ static void on_tick(void *user, unsigned due)
 static void on_sync(uv_timer_t *timer)
 {
     struct agent *a = timer->data;
-    spool_sync(&a->spool, psc_clock_mono_us());
+    (void)spool_sync(&a->spool, psc_clock_mono_us());
 }
 
 static void on_want_keyframe(void *user)

@@ -4,7 +4,8 @@
  * append. A keyframe whose tags do not fit one part goes in several; counters,
  * drivers, events and source states ride in the last. What can fail: a delta
  * that cannot be told (then a keyframe of the same sample), memory. After any
- * failure the tables are ahead of the stream, so a keyframe is next. */
+ * failure the tables are ahead of the stream, so a keyframe is next, and the
+ * events, which no later sample would repeat, stay where they are. */
 #include "agent/batch.h"
 
 #include <inttypes.h>
@@ -187,7 +188,6 @@ static struct wire_batch begin_part(const struct take *t)
         .wall_us = t->time->wall_us,
         .boottime_us = t->time->boot_us,
         .part = t->part,
-        .missed_ticks = t->part == 0 ? t->missed : 0,
     };
     memcpy(batch.boot_id, t->b->boot_id, sizeof(batch.boot_id));
     return batch;
@@ -237,6 +237,7 @@ static int emit_last(struct take *t, struct wire_batch *batch)
     size_t room = FRAME_MAX_BYTES;
     room -= batch->has_tags ? columns_size(&batch->tags) : 0;
     room -= batch->has_counters ? columns_size(&batch->counters) : 0;
+    batch->missed_ticks = t->missed;
     bool events_due = s->n_events > 0;
     batch->events = ride(&s->events, &events_due, &room);
     batch->sources = ride(&t->c->states, &b->states_due, &room);
@@ -290,6 +291,7 @@ int batcher_take(struct batcher *b, struct collect *c, unsigned due,
     if (rc != PSC_OK) {
         psc_log_error("a sample is lost: %s", psc_strerror(rc));
         b->drivers_due = b->aliases_due = b->states_due = true;
+        collect_keep_events(c);
         return rc;
     }
     b->want_keyframe = false;

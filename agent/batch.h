@@ -46,7 +46,7 @@ bool batcher_wants_keyframe(const struct batcher *b, int64_t wall_us);
 
 /* Encode what @c has collected and append it to the spool. @due are the groups
  * that were sampled (bits 1 << enum source_group). On failure the sample is
- * lost and the next batch is a keyframe. */
+ * lost but for its events, which @c keeps, and the next batch is a keyframe. */
 PSC_MUST_CHECK int batcher_take(struct batcher *b, struct collect *c,
                                 unsigned due, uint64_t missed,
                                 const struct batch_time *time);

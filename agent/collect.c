@@ -160,7 +160,7 @@ static void hold_source(struct collect *c, uint8_t index)
 static bool is_due(struct collect_slot *slot, unsigned due)
 {
     if (slot->source->group == SOURCE_EVENTS) {
-        return true;
+        return (due & 1u << SOURCE_EVENTS) != 0;
     }
     if ((due & 1u << slot->source->group) == 0) {
         return false;
@@ -225,8 +225,14 @@ void collect_run(struct collect *c, unsigned due)
     c->states_changed = false;
     table_begin(&c->sample.tags);
     table_begin(&c->sample.counters);
-    psc_buf_reset(&c->sample.events);
-    c->sample.n_events = 0;
+    if (c->events_kept) {
+        due &= ~(1u << SOURCE_EVENTS);
+    } else {
+        due |= 1u << SOURCE_EVENTS;
+        psc_buf_reset(&c->sample.events);
+        c->sample.n_events = 0;
+    }
+    c->events_kept = false;
     if ((due & 1u << SOURCE_DRIVERS) != 0) {
         psc_buf_reset(&c->sample.drivers);
         psc_buf_reset(&c->sample.aliases);
@@ -248,6 +254,11 @@ void collect_run(struct collect *c, unsigned due)
         build_states(c);
     }
     c->states_changed = c->states_changed || changed_before;
+}
+
+void collect_keep_events(struct collect *c)
+{
+    c->events_kept = true;
 }
 
 static void commit_source(struct collect_slot *slot)

@@ -40,6 +40,7 @@ struct collect {
     struct psc_buf states;   /* a record list of all sources */
     bool states_changed;     /* since collect_states_taken() */
     bool inventory_whole;    /* no source failed in the last inventory */
+    bool events_kept;        /* the sample's events go with the next batch */
     char spool_trouble[192]; /* "" while the spool's disk works */
 };
 
@@ -55,8 +56,13 @@ void collect_fini(struct collect *c);
  * enum source_group; events always) and hold the values of the others. */
 void collect_run(struct collect *c, unsigned due);
 
-/* The spool has what collect_run() gave: make the sources' positions durable.
- */
+/* The batch with what collect_run() gave has failed. The next values replace
+ * these, but events come only once: the sample keeps them for the next batch,
+ * and their sources are not asked for more meanwhile. */
+void collect_keep_events(struct collect *c);
+
+/* The spool's disk has what collect_run() gave: make the sources' positions
+ * durable. */
 void collect_commit(struct collect *c);
 
 /* Report the spool's trouble (NULL: none) as the state of a source "spool". */

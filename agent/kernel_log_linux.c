@@ -4,7 +4,8 @@
  * got to (boot and sequence number) is written to the state directory by
  * commit(); a dump still open is read again after a restart, and the collector
  * stores an event of the same position once. Records that the kernel dropped
- * before they were read are an event themselves.
+ * before they were read are an event themselves. A record is read only where
+ * memory for the events that it may complete is at hand.
  *
  * In a recorded tree <root>/dev/kmsg is a text file of the same form, and its
  * end completes all dumps. Needs CAP_SYSLOG where dmesg_restrict is set. */
@@ -21,12 +22,15 @@
 #include "agent/procfile_linux.h"
 #include "agent/sources_linux.h"
 #include "common/clock.h"
+#include "common/log.h"
 
 enum {
     RECORD_MAX_BYTES = 8192, /* the kernel gives no longer ones */
     RECORDS_PER_TICK = 4000,
     EVENTS_PER_TICK = 24, /* so that a sample's list holds them all */
+    EVENTS_PER_RECORD = KERNEL_DUMPS_MAX + 2, /* all that were open, and it */
     DETAILS_MAX_BYTES = 6144,
+    EVENT_MAX_BYTES = DETAILS_MAX_BYTES + 512,
     BOOT_ID_TEXT_BYTES = 36,
 };
 
@@ -45,7 +49,8 @@ struct kernel_log {
     int64_t wall_offset_us;       /* wall clock less records' time */
     uint32_t n_records, n_events; /* of this tick */
     struct kernel_dumps dumps;
-    struct sample *out; /* during a collection */
+    struct psc_buf details; /* of the event being told */
+    struct sample *out;     /* during a collection */
 };
 
 static struct psc_bytes bytes_of(const char *text)
@@ -57,9 +62,8 @@ static struct psc_bytes bytes_of(const char *text)
 static void on_event(void *ctx, const struct kernel_dump *dump)
 {
     struct kernel_log *s = ctx;
-    struct psc_buf details;
-    psc_buf_init(&details, DETAILS_MAX_BYTES);
-    kernel_dump_json(dump, &details);
+    psc_buf_reset(&s->details);
+    kernel_dump_json(dump, &s->details);
     struct event_record r = {
         .position = dump->seq + 1,
         .at_us = dump->at_us + s->wall_offset_us,
@@ -67,33 +71,13 @@ static void on_event(void *ctx, const struct kernel_dump *dump)
         .event_id = bytes_of(kernel_event_name(dump->kind)),
         .message = bytes_of(dump->message),
     };
-    if (psc_buf_error(&details) == 0) {
-        r.details = psc_buf_bytes(&details);
+    if (psc_buf_error(&s->details) == 0) {
+        r.details = psc_buf_bytes(&s->details);
     }
-    sample_event(s->out, &r);
-    s->n_events++;
-    psc_buf_fini(&details);
-}
-
-/* The kernel overwrote records before they were read. */
-static void put_lost(struct kernel_log *s, uint64_t n, int64_t at_us)
-{
-    char message[96];
-    char details[64];
-    (void)snprintf(message, sizeof(message),
-                   "%" PRIu64 " kernel log records were lost before they "
-                   "could be read",
-                   n);
-    (void)snprintf(details, sizeof(details), "{\"records\":%" PRIu64 "}", n);
-    struct event_record r = {
-        .position = s->next + 1,
-        .at_us = at_us + s->wall_offset_us,
-        .source = bytes_of("kernel"),
-        .event_id = bytes_of("records_lost"),
-        .message = bytes_of(message),
-        .details = bytes_of(details),
-    };
-    sample_event(s->out, &r);
+    if (sample_event(s->out, &r) != PSC_OK) {
+        /* A record with dozens of failures in its text: somebody's joke. */
+        psc_log_warn("an event of the kernel log is lost: %s", dump->message);
+    }
     s->n_events++;
 }
 
@@ -107,17 +91,23 @@ static void take_record(struct kernel_log *s, struct text line)
         return; /* read before */
     }
     if (r.seq > s->next && (s->started || s->resumed)) {
-        put_lost(s, r.seq - s->next, r.at_us);
+        kernel_dumps_lost(&s->dumps, s->next, r.at_us, r.seq - s->next);
     }
     s->started = true;
     s->next = r.seq + 1;
     kernel_dumps_feed(&s->dumps, &r);
 }
 
+static bool has_room(struct kernel_log *s)
+{
+    return sample_has_room(s->out, EVENTS_PER_RECORD, EVENT_MAX_BYTES);
+}
+
 /* Whether this tick may read another record. */
 static bool more(struct kernel_log *s)
 {
-    return s->n_records++ < RECORDS_PER_TICK && s->n_events < EVENTS_PER_TICK;
+    return s->n_records++ < RECORDS_PER_TICK && s->n_events < EVENTS_PER_TICK &&
+           has_room(s);
 }
 
 static int on_recorded_line(void *ctx, struct text line)
@@ -139,7 +129,7 @@ static int read_recorded(struct kernel_log *s, struct psc_error *err)
     if (rc == PSC_LIMIT) {
         return 0; /* the rest at the next tick */
     }
-    if (rc == 0) {
+    if (rc == 0 && has_room(s)) {
         kernel_dumps_flush(&s->dumps, INT64_MAX);
     }
     return rc;
@@ -281,6 +271,7 @@ static void kernel_log_close(void *state)
 {
     struct kernel_log *s = state;
     proc_file_close(&s->file);
+    psc_buf_fini(&s->details);
     free(s);
 }
 
@@ -292,7 +283,14 @@ static int kernel_log_open(const struct source_env *env, void **state,
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     kernel_dumps_init(&s->dumps, on_event, s);
-    int rc = proc_file_open(&s->file, env->root, "/dev/kmsg", NEEDS, err);
+    s->file.fd = -1;
+    psc_buf_init(&s->details, DETAILS_MAX_BYTES);
+    int rc = psc_buf_reserve(&s->details, DETAILS_MAX_BYTES);
+    if (rc != 0) {
+        kernel_log_close(s);
+        return psc_error_set(err, rc, "out of memory");
+    }
+    rc = proc_file_open(&s->file, env->root, "/dev/kmsg", NEEDS, err);
     if (rc != 0) {
         kernel_log_close(s);
         return rc;

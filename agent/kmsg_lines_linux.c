@@ -71,6 +71,7 @@ void kernel_dump_head(struct kernel_dump *dump, const struct kernel_line *line)
     dump->slab_reclaimable_pages = dump->slab_unreclaimable_pages = -1;
     dump->free_pages = dump->killed_pid = -1;
     dump->killed_total_bytes = dump->killed_anon_bytes = -1;
+    dump->n_records = -1;
     if (line->kind == LINE_KILLED) {
         take_killed(dump, line);
         return;
@@ -99,6 +100,7 @@ void kernel_dump_head(struct kernel_dump *dump, const struct kernel_line *line)
         dump->complete = true;
         return;
     }
+    case KERNEL_LOST:
     case KERNEL_NONE:
     default: return;
     }
@@ -260,6 +262,7 @@ void kernel_dump_json(const struct kernel_dump *dump, struct psc_buf *out)
     json_text(out, "module", dump->module);
     json_text(out, "site", dump->site);
     json_number(out, "allocated_bytes", dump->n_allocated_bytes);
+    json_number(out, "records", dump->n_records);
     json_modules(out, dump);
     json_number(out, "slab_reclaimable_pages", dump->slab_reclaimable_pages);
     json_number(out, "slab_unreclaimable_pages",

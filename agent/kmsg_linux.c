@@ -3,6 +3,8 @@
  * lines. */
 #include "agent/kmsg_linux.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/kmsg_lines_linux.h"
@@ -42,6 +44,7 @@ const char *kernel_event_name(enum kernel_event_kind kind)
     case KERNEL_VMAP_FAILURE: return "vmap_allocation_failure";
     case KERNEL_OOM: return "oom_kill";
     case KERNEL_UNLOAD_LEAK: return "module_unload_leak";
+    case KERNEL_LOST: return "records_lost";
     case KERNEL_NONE:
     default: return "?";
     }
@@ -93,7 +96,7 @@ void kernel_dumps_flush(struct kernel_dumps *d, int64_t now_us)
             return;
         }
         /* Oldest first, so that events come in order; a later dump waits. */
-        if (now_us != INT64_MAX &&
+        if (!dump->complete && now_us != INT64_MAX &&
             now_us - dump->last_us < KERNEL_DUMP_QUIET_US) {
             return;
         }
@@ -129,8 +132,8 @@ static struct kernel_dump *owner_of(struct kernel_dumps *d,
     struct kernel_dump *found = NULL;
     for (size_t i = 0; i < KERNEL_DUMPS_MAX; i++) {
         struct kernel_dump *dump = &d->open[i];
-        if (dump->kind == KERNEL_NONE || !same_caller(dump, r) ||
-            !kernel_line_fits(line, dump)) {
+        if (dump->kind == KERNEL_NONE || dump->complete ||
+            !same_caller(dump, r) || !kernel_line_fits(line, dump)) {
             continue;
         }
         if (found == NULL || dump->seq < found->seq) {
@@ -140,8 +143,9 @@ static struct kernel_dump *owner_of(struct kernel_dumps *d,
     return found;
 }
 
-static void open_dump(struct kernel_dumps *d, const struct kmsg_record *r,
-                      const struct kernel_line *line)
+static struct kernel_dump *open_dump(struct kernel_dumps *d,
+                                     const struct kmsg_record *r,
+                                     const struct kernel_line *line)
 {
     struct kernel_dump *dump = new_dump(d);
     memset(dump, 0, sizeof(*dump));
@@ -152,9 +156,27 @@ static void open_dump(struct kernel_dumps *d, const struct kmsg_record *r,
     kernel_text_copy(dump->caller, sizeof(dump->caller), r->caller);
     kernel_text_copy(dump->message, sizeof(dump->message), line->text);
     kernel_dump_head(dump, line);
-    if (dump->complete) {
-        finish(d, dump);
-    }
+    return dump;
+}
+
+void kernel_dumps_lost(struct kernel_dumps *d, uint64_t seq, int64_t at_us,
+                       uint64_t n)
+{
+    struct text none = text_of("", 0);
+    struct kmsg_record r = {seq, at_us, none, none};
+    struct kernel_line line = {.head = KERNEL_LOST,
+                               .text = none,
+                               .name = none,
+                               .gfp = none,
+                               .module = none};
+    struct kernel_dump *dump = open_dump(d, &r, &line);
+    dump->n_records = text_clamp(n);
+    dump->complete = true;
+    (void)snprintf(dump->message, sizeof(dump->message),
+                   "%" PRIu64 " kernel log records were lost before they "
+                   "could be read",
+                   n);
+    kernel_dumps_flush(d, at_us);
 }
 
 static void feed_line(struct kernel_dumps *d, const struct kmsg_record *r,
@@ -165,22 +187,19 @@ static void feed_line(struct kernel_dumps *d, const struct kmsg_record *r,
         return;
     }
     if (line.head != KERNEL_NONE) {
-        open_dump(d, r, &line);
+        (void)open_dump(d, r, &line);
         return;
     }
     struct kernel_dump *dump = owner_of(d, r, &line);
     if (dump == NULL) {
         if (line.kind == LINE_KILLED) { /* its beginning was lost */
             line.head = KERNEL_OOM;
-            open_dump(d, r, &line);
+            (void)open_dump(d, r, &line);
         }
         return;
     }
     dump->last_us = r->at_us;
     kernel_dump_take(dump, &line);
-    if (dump->complete) {
-        finish(d, dump);
-    }
 }
 
 void kernel_dumps_feed(struct kernel_dumps *d, const struct kmsg_record *r)
@@ -194,4 +213,5 @@ void kernel_dumps_feed(struct kernel_dumps *d, const struct kmsg_record *r)
     if (text_left(&rest) > 0) {
         feed_line(d, r, rest);
     }
+    kernel_dumps_flush(d, r->at_us);
 }

@@ -5,7 +5,10 @@
  * Some failures are one line, others a dump of a hundred. Dumps of two CPUs
  * interleave: where records name their caller (CONFIG_PRINTK_CALLER) lines go
  * to the dump of the same caller; elsewhere to the one that still lacks such a
- * line, told apart by process name and time, the oldest first. */
+ * line, told apart by process name and time, the oldest first.
+ *
+ * Events come in the order in which they began, so that their positions only
+ * ascend: the collector takes what is not above the last one for told. */
 #ifndef PSC_AGENT_KMSG_LINUX_H
 #define PSC_AGENT_KMSG_LINUX_H
 
@@ -33,6 +36,7 @@ enum kernel_event_kind {
     KERNEL_VMAP_FAILURE,
     KERNEL_OOM,
     KERNEL_UNLOAD_LEAK,
+    KERNEL_LOST, /* no failure: records that were overwritten before */
 };
 const char *kernel_event_name(enum kernel_event_kind kind);
 
@@ -63,8 +67,9 @@ struct kernel_dump {
     int64_t slab_reclaimable_pages, slab_unreclaimable_pages, free_pages;
     int64_t killed_pid, killed_total_bytes, killed_anon_bytes;
     int64_t n_allocated_bytes; /* unload leak */
+    int64_t n_records;         /* lost */
     bool in_cgroup;            /* the limit of a memory cgroup was hit */
-    bool complete;             /* no more lines to come */
+    bool complete; /* no more lines to come; waits for those before it */
     /* Tables: rows may come as long as the flag is set. */
     bool in_slabs, in_sites, had_slabs, had_sites;
     uint32_t n_slabs, n_sites;
@@ -84,11 +89,16 @@ struct kernel_dumps {
 void kernel_dumps_init(struct kernel_dumps *d, kernel_event_fn on_event,
                        void *ctx);
 
+/* @n records from @seq on, before one of @at_us, were lost: an event as well.
+ */
+void kernel_dumps_lost(struct kernel_dumps *d, uint64_t seq, int64_t at_us,
+                       uint64_t n);
+
 /* Take a record. */
 void kernel_dumps_feed(struct kernel_dumps *d, const struct kmsg_record *r);
 
-/* Complete the dumps that had no line since @now_us - KERNEL_DUMP_QUIET_US;
- * with INT64_MAX all of them. */
+/* Give out the dumps that are complete, or had no line since
+ * @now_us - KERNEL_DUMP_QUIET_US; with INT64_MAX all of them. */
 void kernel_dumps_flush(struct kernel_dumps *d, int64_t now_us);
 
 /* The lowest sequence number that an open dump began at, or @next. */

@@ -94,12 +94,27 @@ void sample_alias(struct sample *s, const struct alias_record *alias)
     record_put_alias(&s->aliases, alias);
 }
 
-void sample_event(struct sample *s, const struct event_record *event)
+int sample_event(struct sample *s, const struct event_record *event)
 {
     if (s->n_events == 0) {
         psc_buf_reset(&s->events);
         record_list_begin(&s->events);
     }
+    size_t before = s->events.len;
     record_put_event(&s->events, event);
+    int rc = psc_buf_error(&s->events);
+    if (rc != PSC_OK) {
+        s->events.len = before;
+        s->events.error = PSC_OK;
+        return rc;
+    }
     s->n_events++;
+    return PSC_OK;
+}
+
+bool sample_has_room(struct sample *s, size_t n, size_t bytes)
+{
+    bool fits = psc_buf_reserve(&s->events, n * bytes) == PSC_OK;
+    s->events.error = PSC_OK; /* what is in it is whole */
+    return fits;
 }

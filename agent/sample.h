@@ -24,7 +24,8 @@ struct sample {
     struct table counters;
     struct psc_buf drivers; /* a record list, built anew when asked for */
     struct psc_buf aliases; /* likewise: other names of tags */
-    struct psc_buf events;  /* a record list of this tick, perhaps empty */
+    struct psc_buf events;  /* a record list, perhaps empty: of this tick, or
+                               of one whose batch has failed */
     uint32_t n_events;
     uint8_t source; /* index of the source that writes now */
 };
@@ -44,9 +45,16 @@ int sample_counter_real(struct sample *s, const char *name,
                         const char *instance, double value);
 
 /* Append to the lists; the first driver, alias or event of an empty list
- * begins it. */
+ * begins it. A failed list of drivers or aliases is left out as a whole, until
+ * the next inventory. */
 void sample_driver(struct sample *s, const struct driver_record *driver);
 void sample_alias(struct sample *s, const struct alias_record *alias);
-void sample_event(struct sample *s, const struct event_record *event);
+
+/* Returns 0, PSC_NOMEM or PSC_LIMIT; then the list is as it was. */
+PSC_MUST_CHECK int sample_event(struct sample *s,
+                                const struct event_record *event);
+
+/* Whether the list will take @n events of @bytes each; reserves the room. */
+bool sample_has_room(struct sample *s, size_t n, size_t bytes);
 
 #endif

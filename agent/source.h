@@ -35,8 +35,10 @@ struct source {
                 struct psc_error *err);
     /* Write one sample. Failing means that this tick has none of it. */
     int (*collect)(void *state, struct sample *out, struct psc_error *err);
-    /* Make what collect() has read last durable (event positions), once the
-     * spool has it. NULL where there is nothing. */
+    /* Make what collect() has read durable (event positions): the spool's disk
+     * has it all. NULL where there is nothing. A source of events is not asked
+     * for more until the spool has taken those that it has told, so it may go
+     * on as soon as they are in the sample. */
     int (*commit)(void *state, struct psc_error *err);
     void (*close)(void *state);
 };

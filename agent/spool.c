@@ -125,10 +125,11 @@ void spool_drop_segment(struct spool *s, uint32_t i)
 void spool_seal(struct spool *s)
 {
     if (s->fd >= 0) {
-        if (s->unsynced) {
-            (void)s->o.fs->sync(s->o.fs_user, s->fd);
-            s->unsynced = false;
+        int status = s->unsynced ? s->o.fs->sync(s->o.fs_user, s->fd) : 0;
+        if (status != 0) {
+            spool_set_trouble(s, status, "cannot sync");
         }
+        s->unsynced = false;
         (void)s->o.fs->close(s->o.fs_user, s->fd);
         s->fd = -1;
     }
@@ -423,7 +424,7 @@ int spool_append(struct spool *s, struct psc_bytes payload, uint32_t flags,
     return rc;
 }
 
-void spool_sync(struct spool *s, int64_t mono_us)
+bool spool_sync(struct spool *s, int64_t mono_us)
 {
     retry_disk(s, mono_us);
     if (s->unsynced && s->fd >= 0) {
@@ -437,6 +438,7 @@ void spool_sync(struct spool *s, int64_t mono_us)
     if (s->state_dirty) {
         spool_save_state(s);
     }
+    return s->trouble == 0 && s->n_memory == 0 && !s->unsynced;
 }
 
 /* --- sending --- */

@@ -116,8 +116,9 @@ PSC_MUST_CHECK int spool_append(struct spool *s, struct psc_bytes payload,
                                 int64_t mono_us);
 
 /* fdatasync what was appended, save the state, and try a broken disk again if
- * it is time. Call every spool_sync seconds. */
-void spool_sync(struct spool *s, int64_t mono_us);
+ * it is time. Call every spool_sync seconds. Returns whether all that was
+ * appended is on the disk now. */
+bool spool_sync(struct spool *s, int64_t mono_us);
 
 /* Why batches wait in memory, or NULL while the disk works. */
 const char *spool_trouble(const struct spool *s);

@@ -172,7 +172,7 @@ static int fake_events(void *state, struct sample *out, struct psc_error *err)
     if (fake.event != NULL) {
         struct event_record e = {
             .message = {(const uint8_t *)fake.event, strlen(fake.event)}};
-        sample_event(out, &e);
+        (void)!sample_event(out, &e);
         fake.event = NULL;
     }
     return PSC_OK;
@@ -458,6 +458,77 @@ static void inventories_travel_when_they_change(void **state)
     bench_fini(b);
 }
 
+static struct batch_time now_of(struct bench *b)
+{
+    struct batch_time time = {b->wall_us, b->wall_us, b->wall_us};
+    b->wall_us += 1000000;
+    return time;
+}
+
+/* The only event of the newest batch; "" if there is none. */
+static const char *last_event(struct bench *b)
+{
+    static char text[64];
+    struct record_reader r;
+    struct event_record e;
+    read_all(b);
+    text[0] = '\0';
+    record_reader_init(&r, b->last.batch.events);
+    if (b->last.batch.events.len > 0) {
+        assert_true(record_next_event(&r, &e));
+        (void)snprintf(text, sizeof(text), "%.*s", (int)e.message.len,
+                       (const char *)e.message.data);
+        assert_false(record_next_event(&r, &e));
+        assert_true(record_reader_ok(&r));
+    }
+    return text;
+}
+
+static void events_outlive_a_batch_that_fails(void **state)
+{
+    (void)state;
+    reset_fake();
+    struct bench *b = bench_init(fakes, "");
+    tick(b, ALL);
+    size_t max = b->batcher.frame.max;
+    b->batcher.frame.max = 1; /* no batch can be encoded */
+    psc_buf_fini(&b->batcher.frame);
+    fake.event = "first";
+    for (int i = 0; i < 3; i++) {
+        struct batch_time time = now_of(b);
+        collect_run(&b->collect, ALL);
+        assert_int_equal(batcher_take(&b->batcher, &b->collect, ALL, 0, &time),
+                         PSC_LIMIT);
+        fake.event = "second"; /* the source has it, and keeps it */
+    }
+    b->batcher.frame.max = max;
+    tick(b, ALL);
+    assert_string_equal(last_event(b), "first");
+    tick(b, ALL);
+    assert_string_equal(last_event(b), "second");
+    tick(b, ALL);
+    assert_string_equal(last_event(b), "");
+    check_bench(b);
+    bench_fini(b);
+}
+
+static void missed_ticks_ride_in_the_last_part(void **state)
+{
+    (void)state;
+    reset_fake();
+    struct bench *b = bench_init(fakes, "");
+    b->batcher.budget_bytes = TABLE_BUDGET_MIN_BYTES;
+    fake.n_tags = 600;
+    struct batch_time time = now_of(b);
+    collect_run(&b->collect, ALL);
+    assert_int_equal(batcher_take(&b->batcher, &b->collect, ALL, 7, &time),
+                     PSC_OK);
+    read_all(b);
+    assert_true(b->last.batch.part > 0 && !b->last.batch.more);
+    assert_int_equal(b->last.batch.missed_ticks, 7);
+    bench_fini(b);
+}
+
 static enum source_state told_state(struct bench *b, const char *name)
 {
     struct record_reader r;
@@ -612,6 +683,8 @@ int main(void)
         cmocka_unit_test(large_keyframes_go_in_parts),
         cmocka_unit_test(hours_and_requests_begin_with_keyframes),
         cmocka_unit_test(inventories_travel_when_they_change),
+        cmocka_unit_test(events_outlive_a_batch_that_fails),
+        cmocka_unit_test(missed_ticks_ride_in_the_last_part),
         cmocka_unit_test(slow_sources_back_off),
         cmocka_unit_test(broken_sources_are_told_and_tried_again),
         cmocka_unit_test(steady_ticks_allocate_nothing),

@@ -129,21 +129,21 @@ static void kernel_log_untangles_dumps_without_callers(void **state)
         source_run_begin(&r, &source_kernel_log, "proc-linux-5.15", NULL), 0);
     assert_int_equal(source_run_collect(&r), 0);
     assert_int_equal(events_of(&r, e, 8), 3);
-    assert_string_equal(e[0].id, "slab_allocation_failure");
-    assert_string_equal(str(&e[0], "cache"), "skbuff_head_cache");
-    assert_string_equal(e[1].id, "oom_kill");
-    assert_int_equal(num(&e[1], "cpu"), 0);
-    assert_string_equal(str(&e[1], "killed"), "mysqld");
-    assert_int_equal(num(&e[1], "killed_anon_rss_bytes"), 840000LL * 1024);
-    assert_int_equal(num(&e[1], "slab_unreclaimable_pages"), 900000);
-    json_t *slabs = json_object_get(e[1].details, "unreclaimable_slabs");
+    assert_string_equal(e[0].id, "oom_kill");
+    assert_int_equal(num(&e[0], "cpu"), 0);
+    assert_string_equal(str(&e[0], "killed"), "mysqld");
+    assert_int_equal(num(&e[0], "killed_anon_rss_bytes"), 840000LL * 1024);
+    assert_int_equal(num(&e[0], "slab_unreclaimable_pages"), 900000);
+    json_t *slabs = json_object_get(e[0].details, "unreclaimable_slabs");
     assert_int_equal(json_array_size(slabs), 3);
     assert_string_equal(
         json_string_value(json_object_get(json_array_get(slabs, 0), "cache")),
         "kmalloc-2k");
-    assert_string_equal(e[2].id, "page_allocation_failure");
-    assert_int_equal(num(&e[2], "cpu"), 1);
-    assert_int_equal(num(&e[2], "slab_unreclaimable_pages"), 900001);
+    assert_string_equal(e[1].id, "page_allocation_failure");
+    assert_int_equal(num(&e[1], "cpu"), 1);
+    assert_int_equal(num(&e[1], "slab_unreclaimable_pages"), 900001);
+    assert_string_equal(e[2].id, "slab_allocation_failure");
+    assert_string_equal(str(&e[2], "cache"), "skbuff_head_cache");
     free_events(e, 3);
     source_run_end(&r);
 }
@@ -218,6 +218,34 @@ static void feed(struct kernel_dumps *d, uint64_t seq, int64_t at_us,
     kernel_dumps_feed(d, &r);
 }
 
+/* Counts events, whose positions must ascend. */
+static void on_position(void *ctx, const struct kernel_dump *dump)
+{
+    int64_t *told = ctx;
+    assert_true(told[0] == 0 || (int64_t)dump->seq > told[1]);
+    told[0]++;
+    told[1] = (int64_t)dump->seq;
+}
+
+/* The collector takes a position below the last one for told. */
+static void kernel_dumps_come_in_order(void **state)
+{
+    (void)state;
+    int64_t told[2] = {0};
+    struct kernel_dumps d;
+    kernel_dumps_init(&d, on_position, told);
+    feed(&d, 20, 1000000, "x: page allocation failure: order:0, mode:0x1");
+    feed(&d, 21, 1000001, "vmap allocation for size 4096 failed: use x");
+    kernel_dumps_lost(&d, 22, 1000002, 5);
+    feed(&d, 27, 1000002, "vmap allocation for size 4096 failed: use x");
+    assert_int_equal(told[0], 0); /* all wait for the first */
+    assert_int_equal(kernel_dumps_position(&d, 28), 20);
+    feed(&d, 28, 1000001 + KERNEL_DUMP_QUIET_US, "unrelated");
+    assert_int_equal(told[0], 4);
+    assert_int_equal(told[1], 27);
+    assert_int_equal(kernel_dumps_position(&d, 29), 29);
+}
+
 static void kernel_dumps_end_when_all_is_quiet(void **state)
 {
     (void)state;
@@ -275,6 +303,7 @@ int main(void)
         cmocka_unit_test(kernel_log_tells_callers_apart),
         cmocka_unit_test(kernel_log_untangles_dumps_without_callers),
         cmocka_unit_test(kernel_log_goes_on_after_a_restart),
+        cmocka_unit_test(kernel_dumps_come_in_order),
         cmocka_unit_test(kernel_dumps_end_when_all_is_quiet),
         cmocka_unit_test(kernel_dumps_are_bounded),
         cmocka_unit_test(kernel_dumps_know_old_kernels),

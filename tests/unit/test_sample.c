@@ -43,8 +43,8 @@ static void sample_begins_its_lists(void **state)
     struct event_record e;
     memset(&e, 0, sizeof(e));
     e.position = 3;
-    sample_event(&s, &e);
-    sample_event(&s, &e);
+    assert_int_equal(sample_event(&s, &e), 0);
+    assert_int_equal(sample_event(&s, &e), 0);
     assert_int_equal(s.n_events, 2);
     struct record_reader in;
     record_reader_init(&in, psc_buf_bytes(&s.events));
@@ -55,8 +55,32 @@ static void sample_begins_its_lists(void **state)
     /* The next tick's first event starts over. */
     s.n_events = 0;
     size_t len = s.events.len;
-    sample_event(&s, &e);
+    assert_int_equal(sample_event(&s, &e), 0);
     assert_true(s.events.len < len);
+    sample_fini(&s);
+}
+
+static void sample_keeps_events_when_one_does_not_fit(void **state)
+{
+    (void)state;
+    struct sample s;
+    sample_init(&s);
+    static uint8_t text[200 * 1024];
+    struct event_record e = {.position = 7};
+    assert_int_equal(sample_event(&s, &e), 0);
+    e.details.data = text;
+    e.details.len = sizeof(text);
+    assert_int_equal(sample_event(&s, &e), 0);
+    assert_int_equal(sample_event(&s, &e), PSC_LIMIT);
+    assert_int_equal(s.n_events, 2);
+    assert_false(sample_has_room(&s, 2, 64 * 1024));
+    assert_true(sample_has_room(&s, 2, 1024));
+    struct record_reader in;
+    record_reader_init(&in, psc_buf_bytes(&s.events));
+    assert_true(record_next_event(&in, &e));
+    assert_true(record_next_event(&in, &e));
+    assert_false(record_next_event(&in, &e));
+    assert_true(record_reader_ok(&in));
     sample_fini(&s);
 }
 
@@ -65,6 +89,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sample_refuses_long_keys),
         cmocka_unit_test(sample_begins_its_lists),
+        cmocka_unit_test(sample_keeps_events_when_one_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

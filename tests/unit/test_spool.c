@@ -632,7 +632,7 @@ static void spool_memory_is_bounded(void **state)
 
     f.writes_until = -1;
     f.writes_broken = false;
-    spool_sync(&s, 1000 + SPOOL_RETRY_US);
+    assert_true(spool_sync(&s, 1000 + SPOOL_RETRY_US));
     assert_null(spool_trouble(&s));
     assert_int_equal(read_front(&s, 491, &first, &last), 10);
     uint64_t dropped = s.dropped;
