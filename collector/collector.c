@@ -493,7 +493,8 @@ static int start(struct collector *c)
         .max_pending_bytes = o->max_pending_bytes,
     };
     int rc = sessions_init(&c->sessions, &c->loop, &c->store, &c->ingest,
-                           &c->ca, &c->metrics, (unsigned)o->max_connections);
+                           &c->ca, &c->metrics, (unsigned)o->max_connections,
+                           (unsigned)o->max_handshakes);
     registry_day(&d->tags, psc_clock_wall_us());
     registry_day(&d->counters, psc_clock_wall_us());
     if (rc == PSC_OK) {

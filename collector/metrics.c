@@ -44,6 +44,7 @@ const char *metrics_refusal_name(unsigned reason)
     case METRICS_REFUSED_TIMEOUT: return "timeout";
     case METRICS_REFUSED_FRAME: return "frame";
     case METRICS_REFUSED_FULL: return "full";
+    case METRICS_REFUSED_CROWDED: return "crowded";
     default: return wire_refusal_name((enum wire_refusal)reason);
     }
 }

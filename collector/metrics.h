@@ -18,6 +18,7 @@ enum metrics_refusal {
     METRICS_REFUSED_TIMEOUT,  /* was not ready in time */
     METRICS_REFUSED_FRAME,    /* an oversized frame */
     METRICS_REFUSED_FULL,     /* max_connections */
+    METRICS_REFUSED_CROWDED,  /* max_handshakes */
     METRICS_REFUSALS,
 };
 

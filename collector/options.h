@@ -20,6 +20,7 @@ struct options {
     char *port_file;
     int64_t commit_interval_us;
     int64_t max_connections;
+    int64_t max_handshakes;
     int64_t max_pending_bytes;
     bool migrate;
     bool replace_ca;

@@ -68,6 +68,9 @@ void session_set_state(struct session *s, enum session_state state)
     count_state(s, s->state, -1);
     count_state(s, state, 1);
     s->state = state;
+    if (state != SESSION_FIRST_FRAME && state != SESSION_ENROLLING) {
+        lobby_leave(&s->all->lobby, &s->guest);
+    }
 }
 
 void session_set_deadline(struct session *s, int64_t us)
@@ -152,6 +155,15 @@ void session_close(struct session *s, int code, const char *text)
     (void)psc_error_set(&reason, code, "%s", text);
     begin_closing(s);
     psc_conn_close(&s->conn, &reason);
+}
+
+/* The same, at once: for peers that cost too much. */
+static void abort_session(struct session *s, const char *text)
+{
+    struct psc_error reason;
+    (void)psc_error_set(&reason, PSC_CLOSED, "%s", text);
+    begin_closing(s);
+    psc_conn_abort(&s->conn, &reason);
 }
 
 /* 0: as the agent thinks fit, which for most refusals is many minutes. */
@@ -388,6 +400,32 @@ static int start_timer(struct session *s)
     return uv_timer_start(&s->timer, on_timer, ms, ms) == 0 ? PSC_OK : PSC_IO;
 }
 
+static struct session *session_of(struct lobby_guest *guest)
+{
+    return (struct session *)((char *)guest - offsetof(struct session, guest));
+}
+
+/* Into the lobby, or out of the house; another one may have to leave. */
+static void enter_lobby(struct session *s)
+{
+    struct sessions *all = s->all;
+    const char *peer = psc_conn_peer_name(&s->conn);
+    int64_t now_us = psc_clock_mono_us();
+    struct lobby_guest *leaves =
+        lobby_ask(&all->lobby, &s->guest, peer, now_us);
+    if (leaves != NULL) {
+        struct session *other = session_of(leaves);
+        metrics_refuse(all->metrics, METRICS_REFUSED_CROWDED);
+        refusal_log(&all->log, now_us, psc_conn_peer_name(&other->conn),
+                    metrics_refusal_name(METRICS_REFUSED_CROWDED),
+                    "too many connections have not said who they are");
+        abort_session(other, "too many handshakes");
+    }
+    if (leaves != &s->guest) {
+        lobby_enter(&all->lobby, &s->guest, peer, now_us);
+    }
+}
+
 /* Too many, or no memory: take the connection from the listener, and drop it.
  */
 static void turn_away(struct sessions *all, uv_stream_t *listener)
@@ -433,9 +471,11 @@ void sessions_accept(struct sessions *all, uv_stream_t *listener)
         s->conn_open = true;
         rc = start_timer(s);
     }
-    if (rc != PSC_OK && s->conn_open) {
+    if (rc == PSC_OK) {
+        enter_lobby(s);
+    } else if (s->conn_open) {
         session_close(s, rc, "cannot start a session");
-    } else if (rc != PSC_OK) {
+    } else {
         psc_log_warn("cannot accept a connection: %s", err.msg);
         maybe_free(s);
     }
@@ -452,7 +492,7 @@ void sessions_disable(struct sessions *all, int64_t host_id)
 
 int sessions_init(struct sessions *all, uv_loop_t *loop, struct store *store,
                   struct ingest *ingest, struct ca *ca, struct metrics *metrics,
-                  unsigned max_connections)
+                  unsigned max_connections, unsigned max_handshakes)
 {
     *all = (struct sessions){
         .loop = loop,
@@ -465,7 +505,8 @@ int sessions_init(struct sessions *all, uv_loop_t *loop, struct store *store,
     psc_buf_init(&all->frame, FRAME_MAX_BYTES);
     wire_decoder_init(&all->wire);
     hosts_init(&all->hosts);
-    return decode_shared_init(&all->decode);
+    int rc = decode_shared_init(&all->decode);
+    return rc == PSC_OK ? lobby_init(&all->lobby, max_handshakes) : rc;
 }
 
 void sessions_fini(struct sessions *all)
@@ -473,6 +514,7 @@ void sessions_fini(struct sessions *all)
     decode_shared_fini(&all->decode);
     wire_decoder_fini(&all->wire);
     hosts_fini(&all->hosts);
+    lobby_fini(&all->lobby);
     psc_buf_fini(&all->frame);
 }
 

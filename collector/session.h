@@ -16,7 +16,8 @@
  *                 v
  *               freed
  *
- * Every state may go to CLOSING, and each before READY has a deadline. From
+ * Every state may go to CLOSING, and each before READY has a deadline. Peers
+ * in the first two, and those that enrol, are in the lobby (lobby.h). From
  * Hello on the collector looks every 10 s, and sends a Pulse if it has sent
  * nothing since the last look. */
 #ifndef PSC_COLLECTOR_SESSION_H
@@ -29,6 +30,7 @@
 #include "collector/decode.h"
 #include "collector/hosts.h"
 #include "collector/ingest.h"
+#include "collector/lobby.h"
 #include "collector/metrics.h"
 #include "collector/refusal_log.h"
 #include "collector/store.h"
@@ -59,6 +61,7 @@ struct sessions {
     struct wire_decoder wire;
     struct psc_buf frame; /* being sent; scratch */
     struct hosts hosts;
+    struct lobby lobby; /* sessions before the claim */
     struct refusal_log log;
     struct session *first; /* all of them */
     unsigned n;
@@ -75,7 +78,8 @@ struct sessions {
 PSC_MUST_CHECK int sessions_init(struct sessions *all, uv_loop_t *loop,
                                  struct store *store, struct ingest *ingest,
                                  struct ca *ca, struct metrics *metrics,
-                                 unsigned max_connections);
+                                 unsigned max_connections,
+                                 unsigned max_handshakes);
 void sessions_fini(struct sessions *all);
 
 /* What ingest tells sessions. */

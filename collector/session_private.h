@@ -16,6 +16,7 @@ struct session {
     struct sessions *all;
     struct session *next, *previous; /* in all->first */
     enum session_state state;
+    struct lobby_guest guest; /* in all->lobby */
     struct psc_conn conn;
     bool conn_open;   /* on_close is to come */
     uv_timer_t timer; /* deadline, then pulse */

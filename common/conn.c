@@ -571,6 +571,11 @@ void psc_conn_close(struct psc_conn *c, const struct psc_error *reason)
     conn_end_politely(c, NULL);
 }
 
+void psc_conn_abort(struct psc_conn *c, const struct psc_error *reason)
+{
+    conn_end_now(c, reason);
+}
+
 void psc_conn_limit_frames(struct psc_conn *c, size_t max_frame_bytes)
 {
     c->limits.max_frame_bytes = max_frame_bytes;

@@ -101,6 +101,10 @@ void psc_conn_resume(struct psc_conn *c);
  * (copied; NULL: PSC_CLOSED). Further calls are ignored. */
 void psc_conn_close(struct psc_conn *c, const struct psc_error *reason);
 
+/* End the connection at once, without a word to the peer. on_close follows as
+ * above. */
+void psc_conn_abort(struct psc_conn *c, const struct psc_error *reason);
+
 /* Bytes queued for the peer and not yet written. */
 size_t psc_conn_queued(const struct psc_conn *c);
 
