@@ -23,10 +23,8 @@ usage_error() {
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
     else
-        die "need root for: $* (install sudo, or run this as root)"
+        sudo "$@"
     fi
 }
 
@@ -45,31 +43,55 @@ missing_packages() {
 }
 
 # install_packages ROOT SECTION...: install what is missing and say what.
-# Services that a package would start (Debian's own PostgreSQL cluster) stay
-# stopped: policy-rc.d says no while apt works.
 install_packages() {
-    local packages policy=/usr/sbin/policy-rc.d made= status=0
+    local packages
     packages=$(missing_packages "$@")
     [ -n "$packages" ] || return 0
     command -v apt-get >/dev/null ||
         die "not a Debian system; please install: $(echo $packages)"
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+        die "these packages are missing: $(echo $packages); install sudo, or" \
+            "as root: apt-get install --no-install-recommends $(echo $packages)"
     say "Installing with apt-get: $(echo $packages)"
+    apt_install $packages
+}
+
+# apt_install PACKAGE...: services that a package would start (Debian's own
+# PostgreSQL cluster) stay stopped: policy-rc.d says no while apt works. In a
+# subshell, whose traps clean up when it is interrupted.
+apt_install() (
+    policy=/usr/sbin/policy-rc.d made=
+    log=$(mktemp "${TMPDIR:-/tmp}/poolscope-apt.XXXXXX")
+    undo() {
+        [ -z "$made" ] || as_root rm -f "$policy"
+        rm -f "$log"
+    }
+    trap undo EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
     if [ ! -e "$policy" ]; then
+        made=yes
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
-        made=yes
     fi
-    {
-        as_root apt-get update -q &&
+    # What an earlier run was interrupted in is finished first.
+    if ! {
+        as_root dpkg --configure -a &&
+            as_root apt-get update -q &&
             as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
-                --no-install-recommends $packages
-    } >"${TMPDIR:-/tmp}/poolscope-apt.$$" 2>&1 || status=$?
-    [ -z "$made" ] || as_root rm -f "$policy"
-    if [ "$status" -ne 0 ]; then
-        tail -n 20 "${TMPDIR:-/tmp}/poolscope-apt.$$" >&2
+                --no-install-recommends "$@"
+    } >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
         die "apt-get failed; its last lines are above"
     fi
-    rm -f "${TMPDIR:-/tmp}/poolscope-apt.$$"
+)
+
+# run_at_exit FUNCTION: however this script ends, but kill -9. Ctrl-C while
+# the function runs does not stop it half-way, nor does a closed terminal.
+run_at_exit() {
+    trap "trap '' INT TERM HUP PIPE; set +e; $1" EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
 }
 
 # build_preset ROOT PRESET [TARGET...]: configure and build; quiet unless it

@@ -16,18 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/lib/spawn.h"
+#include "tests/lib/scene.h"
 #include "tests/lib/steps.h"
 #include "tests/lib/temp.h"
 #include "tests/lib/world.h"
 
-enum { WAIT_S = 40, PER_JUMP = 8 };
-
-struct scene {
-    struct steps *steps;
-    struct world_agent *agent;
-    const char *words[8];
-};
+enum { PER_JUMP = 8 };
 
 static struct world world;
 
@@ -45,32 +39,10 @@ static int stop(void **state)
     return 0;
 }
 
-static void scene_init(struct scene *s, const char *name)
+static void end_scene(struct scene *s, const char *title)
 {
-    s->steps = steps_start(name, 100);
-    const char *words[] = {"--root", steps_root(s->steps), "--interval",
-                           "200ms",  "--counter-interval", "200ms",
-                           NULL};
-    memcpy(s->words, words, sizeof(words));
-    s->agent = world_agent_add(&world, name, s->words);
-}
-
-static void await_taken(const struct scene *s, unsigned more)
-{
-    unsigned n = world_log_count(s->agent->log, "took batch");
-    world_log_await(s->agent->log, "took batch", n + more, WAIT_S);
-}
-
-static void expect_all(struct scene *s, const char *title)
-{
-    struct world_tally t;
-    steps_await(s->steps, &world, s->agent->name, false, WAIT_S);
-    world_settle(&world, s->agent, WAIT_S, title, &t);
-    assert_int_equal(t.missing, 0);
-    assert_int_equal(t.dropped, 0);
-    steps_check(s->steps, &world, s->agent->name, false);
-    steps_stop(s->steps);
-    world_agent_stop(s->agent, SIGTERM);
+    scene_expect_all(s, title);
+    scene_fini(s);
 }
 
 /* --- jumps --- */
@@ -107,27 +79,27 @@ static void an_agents_clock_may_jump(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "jumper");
+    scene_init(&s, &world, "jumper", 0, NULL);
     const char *path = temp_path(world.dir, "agent.shift");
     begin_shift(path);
     world_agent_start(s.agent);
     end_shift();
-    world_log_await(s.agent->log, "connected to", 1, WAIT_S);
+    scene_await_connected(&s);
     const char *start_at = world_text(&world, "SELECT clock_timestamp()");
-    await_taken(&s, PER_JUMP);
+    scene_await_taken(&s, PER_JUMP);
     for (size_t i = 0; i < sizeof(jumps_s) / sizeof(jumps_s[0]); i++) {
         shift(path, jumps_s[i]);
-        await_taken(&s, PER_JUMP);
+        scene_await_taken(&s, PER_JUMP);
     }
     /* While nobody listens, too. */
     world_collector_stop(&world, SIGTERM);
     shift(path, 5400);
-    await_taken(&s, PER_JUMP);
+    scene_await_taken(&s, PER_JUMP);
     shift(path, -5400);
-    await_taken(&s, PER_JUMP);
+    scene_await_taken(&s, PER_JUMP);
     world_collector_start(&world);
     shift(path, 0);
-    expect_all(&s, "the agent's clock jumped");
+    end_scene(&s, "the agent's clock jumped");
 
     char sql[512];
     (void)snprintf(sql, sizeof(sql),
@@ -155,21 +127,21 @@ static void a_collectors_clock_may_jump(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "steady");
+    scene_init(&s, &world, "steady", 0, NULL);
     world_agent_start(s.agent);
     const char *path = temp_path(world.dir, "collector.shift");
     world_collector_stop(&world, SIGTERM);
     begin_shift(path);
     world_collector_start(&world);
     end_shift();
-    world_log_await(s.agent->log, "connected to", 1, WAIT_S);
-    await_taken(&s, PER_JUMP);
+    scene_await_connected(&s);
+    scene_await_taken(&s, PER_JUMP);
     static const long seconds[] = {600, -600, 0};
     for (size_t i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
         shift(path, seconds[i]);
-        await_taken(&s, PER_JUMP);
+        scene_await_taken(&s, PER_JUMP);
     }
-    expect_all(&s, "the collector's clock jumped");
+    end_scene(&s, "the collector's clock jumped");
     world_collector_stop(&world, SIGTERM);
     world_collector_start(&world);
 }
@@ -182,23 +154,23 @@ static void samples_of_an_earlier_boot_come_first(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "rebooted");
+    scene_init(&s, &world, "rebooted", 0, NULL);
     world_agent_start(s.agent);
-    world_log_await(s.agent->log, "connected to", 1, WAIT_S);
-    await_taken(&s, 3);
+    scene_await_connected(&s);
+    scene_await_taken(&s, 3);
     world_collector_stop(&world, SIGTERM);
-    await_taken(&s, 10);
+    scene_await_taken(&s, 10);
     for (int boot = 0; boot < 2; boot++) {
         (void)steps_pause(s.steps);
-        await_taken(&s, 2); /* the last event is in the spool */
+        scene_await_taken(&s, 2); /* the last event is in the spool */
         world_agent_stop(s.agent, SIGKILL);
         steps_new_boot(s.steps);
         steps_resume(s.steps);
         world_agent_start(s.agent);
-        await_taken(&s, 10);
+        scene_await_taken(&s, 10);
     }
     world_collector_start(&world);
-    expect_all(&s, "booted twice");
+    end_scene(&s, "booted twice");
     assert_int_equal(world_int(&world, "SELECT count(*) FROM poolscope.boot"
                                        " WHERE host = 'rebooted'"),
                      3);

@@ -22,12 +22,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/lib/scene.h"
 #include "tests/lib/spawn.h"
 #include "tests/lib/steps.h"
 #include "tests/lib/temp.h"
 #include "tests/lib/world.h"
 
-enum { WAIT_S = 40, HEAD_BYTES = 128 };
+enum { WAIT_S = SCENE_WAIT_S, HEAD_BYTES = 128 };
 
 static struct world world;
 
@@ -45,53 +46,20 @@ static int stop(void **state)
     return 0;
 }
 
-/* An agent on a moving tree; its spool's folder is @spool if not NULL. */
-struct scene {
-    struct steps *steps;
-    struct world_agent *agent;
-    const char *spool;
-    const char *words[10];
-};
-
-static void scene_init(struct scene *s, const char *name)
+/* A scene and the folder of its spool. */
+static const char *begin(struct scene *s, const char *name)
 {
-    s->steps = steps_start(name, 100);
-    const char *words[] = {"--root",
-                           steps_root(s->steps),
-                           "--interval",
-                           "200ms",
-                           "--counter-interval",
-                           "200ms",
-                           "--spool-sync",
-                           "1s",
-                           NULL};
-    memcpy(s->words, words, sizeof(words));
-    s->agent = world_agent_add(&world, name, s->words);
-    s->spool = temp_path(s->agent->state_dir, "spool");
-    assert_int_equal(mkdir(s->spool, 0700), 0);
+    static const char *const more[] = {"--spool-sync", "1s", NULL};
+    scene_init(s, &world, name, 0, more);
+    const char *spool = temp_path(s->agent->state_dir, "spool");
+    assert_int_equal(mkdir(spool, 0700), 0);
+    return spool;
 }
 
-static void await_taken(const struct scene *s, unsigned more)
+static void end(struct scene *s, const char *title)
 {
-    unsigned n = world_log_count(s->agent->log, "took batch");
-    world_log_await(s->agent->log, "took batch", n + more, WAIT_S);
-}
-
-/* All of it arrives; the values are right. */
-static void expect_all(struct scene *s, const char *title)
-{
-    struct world_tally t;
-    steps_await(s->steps, &world, s->agent->name, false, WAIT_S);
-    world_settle(&world, s->agent, WAIT_S, title, &t);
-    assert_int_equal(t.missing, 0);
-    assert_int_equal(t.dropped, 0);
-    steps_check(s->steps, &world, s->agent->name, false);
-}
-
-static void scene_fini(struct scene *s)
-{
-    steps_stop(s->steps);
-    world_agent_stop(s->agent, SIGTERM);
+    scene_expect_all(s, title);
+    scene_fini(s);
 }
 
 /* --- mounts --- */
@@ -101,20 +69,20 @@ static void unmount(void *arg)
     (void)umount2(arg, MNT_DETACH);
 }
 
-static void mount_or_skip(const struct scene *s)
+static void mount_or_skip(const char *spool)
 {
-    if (mount("tmpfs", s->spool, "tmpfs", 0, "size=512k") != 0) {
+    if (mount("tmpfs", spool, "tmpfs", 0, "size=512k") != 0) {
         print_message("SKIPPED: cannot mount a small disk: %s\n",
                       strerror(errno));
         skip();
     }
-    temp_at_exit(unmount, (void *)(uintptr_t)s->spool);
+    temp_at_exit(unmount, (void *)(uintptr_t)spool);
 }
 
 /* Fill the disk to the last byte. */
-static void fill(const struct scene *s, const char *name)
+static void fill(const char *path)
 {
-    int fd = open(temp_path(s->spool, name), O_WRONLY | O_CREAT, 0600);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
     char block[4096];
     memset(block, 'x', sizeof(block));
     assert_true(fd >= 0);
@@ -137,57 +105,56 @@ static void a_full_disk_costs_nothing_but_memory(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "full");
-    mount_or_skip(&s);
+    const char *spool = begin(&s, "full");
+    const char *filler = temp_path(spool, "filler");
+    mount_or_skip(spool);
     world_agent_start(s.agent);
-    world_log_await(s.agent->log, "connected to", 1, WAIT_S);
-    await_taken(&s, 3);
+    scene_await_connected(&s);
+    scene_await_taken(&s, 3);
 
-    fill(&s, "filler");
+    fill(filler);
     world_log_await(s.agent->log, "wait in memory", 1, WAIT_S);
-    await_taken(&s, 5);
+    scene_await_taken(&s, 5);
     expect_source_error(&s, true);
 
     world_collector_stop(&world, SIGTERM); /* it all waits in memory now */
-    await_taken(&s, 10);
+    scene_await_taken(&s, 10);
     world_collector_start(&world);
-    await_taken(&s, 5);
-    assert_int_equal(unlink(temp_path(s.spool, "filler")), 0);
+    scene_await_taken(&s, 5);
+    assert_int_equal(unlink(filler), 0);
     world_log_await(s.agent->log, "the disk works again", 1, WAIT_S);
     expect_source_error(&s, false);
-    expect_all(&s, "full disk");
-    scene_fini(&s);
+    end(&s, "full disk");
 }
 
 static void a_read_only_disk_too(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "readonly");
-    mount_or_skip(&s);
+    const char *spool = begin(&s, "readonly");
+    mount_or_skip(spool);
     assert_int_equal(
-        mount(NULL, s.spool, NULL, MS_REMOUNT | MS_RDONLY, "size=512k"), 0);
+        mount(NULL, spool, NULL, MS_REMOUNT | MS_RDONLY, "size=512k"), 0);
     world_agent_start(s.agent);
     world_log_await(s.agent->log, "wait in memory", 1, WAIT_S);
     expect_source_error(&s, true);
     world_collector_stop(&world, SIGTERM);
-    await_taken(&s, 10);
+    scene_await_taken(&s, 10);
     world_collector_start(&world);
 
-    assert_int_equal(mount(NULL, s.spool, NULL, MS_REMOUNT, "size=512k"), 0);
+    assert_int_equal(mount(NULL, spool, NULL, MS_REMOUNT, "size=512k"), 0);
     world_log_await(s.agent->log, "the disk works again", 1, WAIT_S);
     expect_source_error(&s, false);
-    expect_all(&s, "read-only disk");
-    scene_fini(&s);
+    end(&s, "read-only disk");
 }
 
 /* --- damage between two runs --- */
 
 /* Path of the newest segment. */
-static const char *newest_segment(const struct scene *s)
+static const char *newest_segment(const char *spool)
 {
     char name[64] = "";
-    DIR *dir = opendir(s->spool);
+    DIR *dir = opendir(spool);
     assert_non_null(dir);
     const struct dirent *e;
     while ((e = readdir(dir)) != NULL) {
@@ -200,7 +167,7 @@ static const char *newest_segment(const struct scene *s)
     }
     (void)closedir(dir);
     assert_true(name[0] != '\0');
-    return temp_path(s->spool, name);
+    return temp_path(spool, name);
 }
 
 static off_t size_of(const char *path)
@@ -213,9 +180,9 @@ static off_t size_of(const char *path)
 /* Let the agent spool without a collector, and kill it. */
 static void spool_and_kill(struct scene *s)
 {
-    await_taken(s, 3);
+    scene_await_taken(s, 3);
     world_collector_stop(&world, SIGTERM);
-    await_taken(s, 25);
+    scene_await_taken(s, 25);
     world_agent_stop(s->agent, SIGKILL);
 }
 
@@ -225,7 +192,7 @@ static void expect_damage(struct scene *s, const char *title, long long worst)
     struct world_tally t;
     world_agent_start(s->agent);
     world_collector_start(&world);
-    await_taken(s, 3);
+    scene_await_taken(s, 3);
     steps_await(s->steps, &world, s->agent->name, true, WAIT_S);
     world_settle(&world, s->agent, WAIT_S, title, &t);
     print_message("%s: %lld lost by the damage, %lld counted\n", title,
@@ -238,11 +205,11 @@ static void a_torn_tail_is_cut(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "torn");
+    const char *spool = begin(&s, "torn");
     world_agent_start(s.agent);
-    world_log_await(s.agent->log, "connected to", 1, WAIT_S);
+    scene_await_connected(&s);
     spool_and_kill(&s);
-    const char *path = newest_segment(&s);
+    const char *path = newest_segment(spool);
     assert_int_equal(truncate(path, size_of(path) - 7), 0);
     expect_damage(&s, "torn tail", 1);
     scene_fini(&s);
@@ -252,11 +219,11 @@ static void a_corrupt_middle_costs_its_segment(void **state)
 {
     (void)state;
     struct scene s;
-    scene_init(&s, "corrupt");
+    const char *spool = begin(&s, "corrupt");
     world_agent_start(s.agent);
-    world_log_await(s.agent->log, "connected to", 1, WAIT_S);
+    scene_await_connected(&s);
     spool_and_kill(&s);
-    const char *path = newest_segment(&s);
+    const char *path = newest_segment(spool);
     int fd = open(path, O_WRONLY);
     assert_true(fd >= 0);
     off_t at = size_of(path) - 600;

@@ -23,8 +23,8 @@
 #include "common/pki.h"
 #include "proto/record.h"
 #include "tests/lib/client.h"
+#include "tests/lib/scene.h"
 #include "tests/lib/spawn.h"
-#include "tests/lib/steps.h"
 #include "tests/lib/world.h"
 
 enum {
@@ -39,11 +39,10 @@ enum {
 };
 
 static struct world world;
-static struct steps *steps;
+static struct scene scene;
 static struct world_agent *honest, *evil;
 static SSL_CTX *evil_ctx, *bare_ctx;
 static long start_kib, peak_kib;
-static const char *words[8];
 
 /* --- watching --- */
 
@@ -88,21 +87,17 @@ static int start(void **state)
     files.rlim_cur = files.rlim_max;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
     world_start(&world, false, NULL, NULL);
-    steps = steps_start("honest", 100);
-    const char *given[] = {"--root", steps_root(steps),    "--interval",
-                           "200ms",  "--counter-interval", "200ms",
-                           NULL};
-    memcpy(words, given, sizeof(given));
-    honest = world_agent_add(&world, "honest", words);
+    scene_init(&scene, &world, "honest", 0, NULL);
+    honest = scene.agent;
     world_agent_start(honest);
     /* The evil one has enrolled as anybody may who has a token. */
-    evil = world_agent_add(&world, "evil", words);
+    evil = world_agent_add(&world, "evil", scene.words);
     world_agent_start(evil);
     world_log_await(evil->log, "connected to", 1, WAIT_S);
     world_agent_stop(evil, SIGTERM);
     evil_ctx = client_ctx(evil->state_dir);
     bare_ctx = client_ctx(NULL);
-    world_log_await(honest->log, "took batch", 10, WAIT_S);
+    scene_await_taken(&scene, 10);
     start_kib = world_memory_kib(world.collector, "VmRSS");
     watch_memory("at the start");
     return 0;
@@ -111,13 +106,8 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
-    struct world_tally t;
-    steps_await(steps, &world, "honest", false, WAIT_S);
-    world_settle(&world, honest, WAIT_S, "beside a hostile client", &t);
-    assert_int_equal(t.missing, 0);
-    assert_int_equal(t.dropped, 0);
-    steps_check(steps, &world, "honest", false);
-    steps_stop(steps);
+    scene_expect_all(&scene, "beside a hostile client");
+    steps_stop(scene.steps);
     assert_int_equal(world_log_count(honest->log, "connected to"), 1);
     watch_memory("at the end");
     SSL_CTX_free(evil_ctx);
@@ -181,8 +171,7 @@ static void idle_connections_cost_little(void **state)
     }
     print_message("%d idle connections opened in %.1f s\n", n,
                   (double)(psc_clock_mono_us() - start_us) / 1e6);
-    unsigned taken = world_log_count(honest->log, "took batch");
-    world_log_await(honest->log, "took batch", taken + 5, WAIT_S);
+    scene_await_taken(&scene, 5);
     watch_memory("with idle connections");
     await_refused("timeout", timeouts + 1);
     int64_t end_us = psc_clock_mono_us() + WAIT_S * PSC_US_PER_S;

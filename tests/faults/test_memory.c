@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "tests/lib/client.h"
+#include "tests/lib/scene.h"
 #include "tests/lib/spawn.h"
-#include "tests/lib/steps.h"
 #include "tests/lib/temp.h"
 #include "tests/lib/world.h"
 
@@ -31,12 +31,6 @@ static struct world world;
 static void await_connected(const struct world_agent *a, unsigned n)
 {
     world_log_await(a->log, "uplink: opening -> live", n, WAIT_S);
-}
-
-static void await_taken(const struct world_agent *a, unsigned more)
-{
-    unsigned n = world_log_count(a->log, "took batch");
-    world_log_await(a->log, "took batch", n + more, WAIT_S);
 }
 
 /* A peer that is refused, one that says nothing, one that breaks off. */
@@ -81,11 +75,10 @@ static void reconnects_leak_nothing(void **state)
         NULL};
     test_database_keep_private("it kills PostgreSQL");
     world_start(&world, false, NULL, before);
-    struct steps *steps = steps_start("checked", 200);
-    const char *words[] = {"--root", steps_root(steps),    "--interval",
-                           "500ms",  "--counter-interval", "500ms",
-                           NULL};
-    struct world_agent *a = world_agent_add(&world, "checked", words);
+    struct scene s;
+    scene_init(&s, &world, "checked", 500, NULL);
+    s.wait_s = WAIT_S;
+    struct world_agent *a = s.agent;
     const char *live_words[] = {"--interval", "1s", "--counter-interval", "1s",
                                 NULL};
     struct world_agent *live = world_agent_add(&world, "live", live_words);
@@ -96,26 +89,23 @@ static void reconnects_leak_nothing(void **state)
     world_agent_start(live);
     await_connected(a, 1);
     await_connected(live, 1);
-    await_taken(a, 3);
+    scene_await_taken(&s, 3);
     for (unsigned i = 0; i < CUTS; i++) {
         unsigned n = world_log_count(a->log, "uplink: opening -> live");
         proxy_cut(a->proxy);
         await_connected(a, n + 1);
     }
     test_database_kill(&world.db);
-    await_taken(a, 3);
+    scene_await_taken(&s, 3);
     test_database_restart(&world.db);
     bad_peers(a);
     world_agent_stop(a, SIGTERM); /* and once more, with a spool to read */
     world_agent_start(a);
-    await_taken(live, 3);
+    unsigned n_live = world_log_count(live->log, "took batch");
+    world_log_await(live->log, "took batch", n_live + 3, WAIT_S);
 
-    struct world_tally t;
-    steps_await(steps, &world, "checked", false, WAIT_S);
-    world_settle(&world, a, WAIT_S, "under valgrind", &t);
-    assert_int_equal(t.missing, 0);
-    steps_check(steps, &world, "checked", false);
-    steps_stop(steps);
+    scene_expect_all(&s, "under valgrind");
+    scene_fini(&s);
     world_stop(&world); /* exit code 99: valgrind has found something */
     static const char *const reports[] = {"Invalid ", "uninitialised",
                                           "definitely lost", "possibly lost"};

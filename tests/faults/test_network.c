@@ -12,8 +12,8 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "tests/lib/scene.h"
 #include "tests/lib/spawn.h"
-#include "tests/lib/steps.h"
 #include "tests/lib/world.h"
 
 enum {
@@ -33,19 +33,13 @@ static const char *const names[AGENTS] = {"cut", "slow", "dead"};
 
 static struct world world;
 static struct world_agent *agents[AGENTS];
-static struct steps *steps[AGENTS];
+static struct scene scenes[AGENTS];
 
 static void start_agent(int i)
 {
-    static const char *words[AGENTS][8];
-    steps[i] = steps_start(names[i], 150);
-    const char *given[] = {"--root", steps_root(steps[i]), "--interval",
-                           "300ms",  "--counter-interval", "300ms",
-                           NULL};
-    for (int w = 0; w < 7; w++) {
-        words[i][w] = given[w];
-    }
-    agents[i] = world_agent_add(&world, names[i], words[i]);
+    scene_init(&scenes[i], &world, names[i], 300, NULL);
+    scenes[i].wait_s = SETTLE_S;
+    agents[i] = scenes[i].agent;
     world_agent_proxy(agents[i]);
     world_agent_start(agents[i]);
 }
@@ -106,8 +100,8 @@ static void bad_networks_lose_nothing(void **state)
         start_agent(i);
     }
     for (int i = 0; i < AGENTS; i++) {
-        world_log_await(agents[i]->log, "connected to", 1, SETTLE_S);
-        world_log_await(agents[i]->log, "took batch", 5, SETTLE_S);
+        scene_await_connected(&scenes[i]);
+        scene_await_taken(&scenes[i], 5);
     }
     unsigned n_cuts = 0;
     strike(&n_cuts);
@@ -115,12 +109,8 @@ static void bad_networks_lose_nothing(void **state)
                   n_cuts, proxy_accepted(agents[CUT]->proxy),
                   (unsigned long long)proxy_bytes(agents[SLOW]->proxy));
     for (int i = 0; i < AGENTS; i++) {
-        struct world_tally t;
-        steps_await(steps[i], &world, names[i], false, SETTLE_S);
-        world_settle(&world, agents[i], SETTLE_S, "bad network", &t);
-        assert_int_equal(t.missing, 0);
-        steps_check(steps[i], &world, names[i], false);
-        steps_stop(steps[i]);
+        scene_expect_all(&scenes[i], "bad network");
+        steps_stop(scenes[i].steps);
     }
     world_stop(&world);
 }
