@@ -465,7 +465,7 @@ int decode_take(struct decode *d, struct decode_shared *s,
 
     struct batch times;
     set_times(&times, facts, in);
-    decode_lists(s, in, times.at_us - times.wall_us, facts->now_us);
+    decode_lists(s, in, times.at_us - times.wall_us, facts, d->budget);
 
     struct batch *b = allocate(&tags, &counters, s);
     if (b == NULL) {
@@ -480,6 +480,11 @@ int decode_take(struct decode *d, struct decode_shared *s,
     b->first_seq = d->first_seq;
     b->seq = in->seq;
     b->missed_ticks = in->missed_ticks;
+    if (d->budget != NULL &&
+        !budget_take_boot(d->budget, b->boot_id, facts->mono_us)) {
+        s->n_over_budget++; /* as if it were of the boot before */
+        memcpy(b->boot_id, d->budget->boot_id, sizeof(b->boot_id));
+    }
     *out = b;
     return PSC_OK;
 }

@@ -5,6 +5,7 @@
 #define PSC_COLLECTOR_DECODE_H
 
 #include "collector/batch.h"
+#include "collector/budget.h"
 #include "collector/clock_offset.h"
 #include "collector/registry.h"
 #include "common/error.h"
@@ -44,6 +45,7 @@ struct decode_shared {
     } counter_rows;
     uint64_t n_dropped_entries; /* refused by quota, cap or sanitising */
     uint64_t n_cut_lists;       /* record lists that were bad or too long */
+    uint64_t n_over_budget; /* records, and boots, beyond the host's budget */
 };
 
 struct decode {
@@ -52,6 +54,7 @@ struct decode {
     uint32_t next_part;           /* of these */
     uint64_t first_seq;           /* of the sample */
     struct registry_quota *quota; /* of the host; borrowed */
+    struct budget *budget;        /* likewise; NULL: without bound */
 };
 
 /* Returns 0 or PSC_NOMEM. */
@@ -80,7 +83,8 @@ struct decode_facts {
     uint64_t prev_seq;      /* of the stream */
     const uint8_t *boot_id; /* 16 bytes: the present boot, by the hello */
     const struct clock_offset *clock;
-    int64_t now_us; /* collector's wall clock */
+    int64_t now_us;  /* collector's wall clock */
+    int64_t mono_us; /* and monotonic one */
 };
 
 /* The sample that @in completed, in *@out (to be freed by free()). Returns 0

@@ -2,9 +2,11 @@
 #include "collector/decode_lists.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "collector/sanitise.h"
+#include "common/log.h"
 #include "proto/record.h"
 
 enum {
@@ -27,6 +29,11 @@ static void put_name(struct psc_buf *out, const char *name)
         psc_buf_u8(out, ',');
     }
     psc_buf_printf(out, "\"%s\":", name);
+}
+
+static struct psc_bytes text_bytes(const char *text)
+{
+    return (struct psc_bytes){(const uint8_t *)text, strlen(text)};
 }
 
 static void put_text(struct psc_buf *out, const char *name,
@@ -119,10 +126,9 @@ static void put_event(struct psc_buf *out, struct psc_buf *scratch,
 static void put_source(struct psc_buf *out, const struct source_record *r)
 {
     const char *state = source_state_name(r->state);
-    struct psc_bytes text = {(const uint8_t *)state, strlen(state)};
     begin_record(out);
     put_text(out, "name", r->name, NAME_MAX_BYTES);
-    put_text(out, "state", text, NAME_MAX_BYTES);
+    put_text(out, "state", text_bytes(state), NAME_MAX_BYTES);
     put_text(out, "message", r->message, TEXT_MAX_BYTES);
     psc_buf_u8(out, '}');
 }
@@ -130,9 +136,8 @@ static void put_source(struct psc_buf *out, const struct source_record *r)
 static void put_alias(struct psc_buf *out, const struct alias_record *r)
 {
     const char *pool = pool_name((enum pool)r->pool);
-    struct psc_bytes text = {(const uint8_t *)pool, strlen(pool)};
     begin_record(out);
-    put_text(out, "pool", text, NAME_MAX_BYTES);
+    put_text(out, "pool", text_bytes(pool), NAME_MAX_BYTES);
     put_text(out, "tag", r->tag, TABLE_KEY_MAX_BYTES);
     put_text(out, "names", r->names, LONG_TEXT_MAX_BYTES);
     psc_buf_u8(out, '}');
@@ -157,7 +162,18 @@ static void begin_list(struct psc_buf *out)
     psc_buf_u8(out, '[');
 }
 
-static void list_drivers(struct decode_shared *s, struct psc_bytes list)
+/* Whether @budget has so many left of a kind. */
+static bool afford(struct decode_shared *s, struct budget *budget,
+                   enum budget_kind kind, size_t n, int64_t mono_us)
+{
+    bool good =
+        budget == NULL || budget_take(budget, kind, (uint32_t)n, mono_us);
+    s->n_over_budget += good ? 0 : n;
+    return good;
+}
+
+static void list_drivers(struct decode_shared *s, struct psc_bytes list,
+                         struct budget *budget, int64_t mono_us)
 {
     struct record_reader r;
     struct driver_record record;
@@ -171,10 +187,44 @@ static void list_drivers(struct decode_shared *s, struct psc_bytes list)
         n++;
     }
     end_list(s, &s->drivers, record_reader_ok(&r));
+    if (!afford(s, budget, BUDGET_DRIVERS, n, mono_us)) {
+        psc_buf_reset(&s->drivers);
+    }
+}
+
+/* What a budget has dropped lately, as an event of our own. */
+static void put_dropped(struct decode_shared *s, struct budget *budget,
+                        const struct decode_facts *facts)
+{
+    uint64_t dropped = 0;
+    int kind = budget_tell(budget, facts->mono_us, &dropped);
+    if (kind < 0) {
+        return;
+    }
+    char text[160];
+    const char *name = budget_name((enum budget_kind)kind);
+    (void)snprintf(text, sizeof(text),
+                   "%" PRIu64 " %s of this host were dropped: it sends far "
+                   "more than its share",
+                   dropped, name);
+    psc_log_warn("host id %" PRId64 ": %s", facts->host_id, text);
+    const struct event_record r = {
+        .source = text_bytes("poolscope"),
+        .event_id = text_bytes("over_budget"),
+        .message = text_bytes(text),
+    };
+    if (s->events.len == 0) {
+        begin_list(&s->events);
+    } else {
+        s->events.len--; /* the bracket */
+    }
+    put_event(&s->events, &s->text, &r, facts->now_us);
+    end_list(s, &s->events, true);
 }
 
 static void list_events(struct decode_shared *s, struct psc_bytes list,
-                        int64_t shift_us, int64_t now_us)
+                        int64_t shift_us, const struct decode_facts *facts,
+                        struct budget *budget)
 {
     struct record_reader r;
     struct event_record record;
@@ -182,8 +232,10 @@ static void list_events(struct decode_shared *s, struct psc_bytes list,
     record_reader_init(&r, list);
     begin_list(&s->events);
     while (n++ < EVENTS_MAX && record_next_event(&r, &record)) {
-        put_event(&s->events, &s->text, &record,
-                  event_time(record.at_us, shift_us, now_us));
+        if (afford(s, budget, BUDGET_EVENTS, 1, facts->mono_us)) {
+            put_event(&s->events, &s->text, &record,
+                      event_time(record.at_us, shift_us, facts->now_us));
+        }
     }
     /* Events stand for themselves: those before the bad one are kept. */
     if (!record_reader_ok(&r)) {
@@ -219,23 +271,30 @@ static void list_aliases(struct decode_shared *s, struct psc_bytes list)
 }
 
 void decode_lists(struct decode_shared *s, const struct wire_batch *in,
-                  int64_t shift_us, int64_t now_us)
+                  int64_t shift_us, const struct decode_facts *facts,
+                  struct budget *budget)
 {
+    size_t texts = in->sources.len + in->aliases.len;
+    bool with_texts =
+        texts == 0 || afford(s, budget, BUDGET_TEXTS, texts, facts->mono_us);
     psc_buf_reset(&s->drivers);
     psc_buf_reset(&s->events);
     psc_buf_reset(&s->sources);
     psc_buf_reset(&s->aliases);
     if (in->drivers.len > 0) {
-        list_drivers(s, in->drivers);
+        list_drivers(s, in->drivers, budget, facts->mono_us);
     }
     if (in->events.len > 0) {
-        list_events(s, in->events, shift_us, now_us);
+        list_events(s, in->events, shift_us, facts, budget);
     }
-    if (in->sources.len > 0) {
+    if (in->sources.len > 0 && with_texts) {
         list_sources(s, in->sources);
     }
-    if (in->aliases.len > 0) {
+    if (in->aliases.len > 0 && with_texts) {
         list_aliases(s, in->aliases);
+    }
+    if (budget != NULL) {
+        put_dropped(s, budget, facts);
     }
 }
 

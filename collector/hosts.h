@@ -1,11 +1,12 @@
 /* What this process remembers of each host that came: its live session, how
- * many new names it has brought today, and whether the database refuses its
- * samples. Grows with the hosts, never shrinks. */
+ * many new names and rows it has brought lately, and whether the database
+ * refuses its samples. Grows with the hosts, never shrinks. */
 #ifndef PSC_COLLECTOR_HOSTS_H
 #define PSC_COLLECTOR_HOSTS_H
 
 #include <stdint.h>
 
+#include "collector/budget.h"
 #include "collector/refused.h"
 #include "collector/registry.h"
 #include "common/map.h"
@@ -15,6 +16,7 @@ struct session;
 struct host_slot {
     struct session *session; /* live one, or NULL */
     struct registry_quota quota;
+    struct budget budget;
     struct refused_host refused;
 };
 

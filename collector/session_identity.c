@@ -118,21 +118,27 @@ static void put_fact(struct psc_buf *out, const char *name, const char *text)
     sanitise_json_string(out, bytes, TEXT_MAX_BYTES);
 }
 
-static void put_boot_id(struct psc_buf *out, const uint8_t id[16])
+/* @id NULL: no row is to be made of it. */
+static void put_boot_id(struct psc_buf *out, const uint8_t *id)
 {
-    psc_buf_printf(out, "{\"boot_id\":\"");
-    for (unsigned i = 0; i < 16; i++) {
+    psc_buf_printf(out, "{\"boot_id\":%s", id != NULL ? "\"" : "null");
+    for (unsigned i = 0; id != NULL && i < 16; i++) {
         psc_buf_printf(out, "%02x", id[i]);
     }
-    psc_buf_u8(out, '"');
+    if (id != NULL) {
+        psc_buf_u8(out, '"');
+    }
 }
 
-/* What the hello says, as the store takes it. */
-static void build_facts(struct session *s, const struct wire_hello *h)
+/* What the hello says, as the store takes it. @slot: the host's, or NULL. */
+static void build_facts(struct session *s, const struct wire_hello *h,
+                        struct host_slot *slot)
 {
+    bool with_boot = slot == NULL || budget_take_boot(&slot->budget, h->boot_id,
+                                                      psc_clock_mono_us());
     struct psc_buf *out = &s->claim.facts;
     psc_buf_reset(out);
-    put_boot_id(out, h->boot_id);
+    put_boot_id(out, with_boot ? h->boot_id : NULL);
     put_fact(out, "os", h->os);
     put_fact(out, "os_version", h->os_version);
     put_fact(out, "os_build", h->os_build);
@@ -170,6 +176,7 @@ static bool take_over(struct session *s)
     s->slot = slot;
     s->queue.refused = &slot->refused;
     decode_init(s->decode, &slot->quota);
+    s->decode->budget = &slot->budget;
     return true;
 }
 
@@ -237,7 +244,7 @@ void session_take_hello(struct session *s, const struct wire_message *m)
     memcpy(s->boot_id, h->boot_id, sizeof(s->boot_id));
     clock_offset_init(&s->clock, false, 0);
     clock_offset_observe(&s->clock, s->hello_us, h->wall_us, h->boottime_us);
-    build_facts(s, h);
+    build_facts(s, h, slot);
     if (psc_buf_error(&s->claim.facts) != PSC_OK) {
         session_refuse(s, WIRE_REFUSAL_MALFORMED, "the hello is too long");
         return;

@@ -152,12 +152,16 @@ static void queue_batch(struct session *s, const struct wire_batch *in)
         .boot_id = s->boot_id,
         .clock = &s->clock,
         .now_us = psc_clock_wall_us(),
+        .mono_us = psc_clock_mono_us(),
     };
     struct batch *b;
     uint64_t dropped = s->all->decode.n_dropped_entries;
+    uint64_t over = s->all->decode.n_over_budget;
     int rc = decode_take(s->decode, &s->all->decode, &facts, in, &b);
     metrics_add(s->all->metrics, dropped_entries,
                 s->all->decode.n_dropped_entries - dropped);
+    metrics_add(s->all->metrics, over_budget,
+                s->all->decode.n_over_budget - over);
     if (rc != PSC_OK) {
         session_refuse(s, WIRE_REFUSAL_BUSY, "out of memory");
         return;

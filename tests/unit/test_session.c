@@ -370,6 +370,38 @@ static void lists_become_json(void **state)
     pair_free(p);
 }
 
+/* Half of one would say that the other half is gone. */
+static void an_inventory_beyond_the_budget_is_dropped_whole(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    struct budget budget;
+    struct psc_buf drivers;
+    struct wire_batch in;
+    memset(&budget, 0, sizeof(budget));
+    p->decode.budget = &budget;
+    psc_buf_init(&drivers, 4096);
+    record_list_begin(&drivers);
+    struct driver_record d = {.name = text("ext4")};
+    record_put_driver(&drivers, &d);
+    record_put_driver(&drivers, &d);
+    assert_int_equal(pass(p, &in, true, 1, 0), PSC_OK);
+    in.drivers = psc_buf_bytes(&drivers);
+    struct batch *b = take(p, &in);
+    assert_non_null(b->drivers);
+    assert_null(b->events);
+    free(b);
+    assert_true(budget_take(&budget, BUDGET_DRIVERS,
+                            budget_burst(BUDGET_DRIVERS) - 3, 0));
+    b = take(p, &in); /* one is left, two are asked for */
+    assert_null(b->drivers);
+    assert_non_null(strstr(b->events, "\"over_budget\""));
+    assert_int_equal(p->shared.n_over_budget, 2);
+    free(b);
+    psc_buf_fini(&drivers);
+    pair_free(p);
+}
+
 int main(void)
 {
     psc_buf_init(&out, 65536);
@@ -385,6 +417,7 @@ int main(void)
         cmocka_unit_test(parts_must_come_in_order),
         cmocka_unit_test(twins_and_foreign_pools_are_dropped),
         cmocka_unit_test(lists_become_json),
+        cmocka_unit_test(an_inventory_beyond_the_budget_is_dropped_whole),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     psc_buf_fini(&out);
