@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/pgconnect.h"
 #include "common/clock.h"
 
 enum {
@@ -154,9 +155,12 @@ static uint64_t watchdog_ms(const struct pglink *l)
            WATCHDOG_MARGIN_MS;
 }
 
-/* Sending failed where no callback may fire: go on from the loop. */
+/* Sending failed where no callback may fire: go on from the loop. libpq may
+ * have closed the socket, and whoever opens one next in this turn of the loop
+ * gets its number: that must not be watched any more. */
 static void mark_broken(struct pglink *l)
 {
+    drop_watch(l);
     l->broken = true;
     arm(l, 0);
 }
@@ -196,22 +200,7 @@ static int watch(struct pglink *l, int events)
 
 static void connect_now(struct pglink *l)
 {
-    /* The user's conninfo comes last, so that what it says wins. */
-    static const char *const keys[] = {
-        "application_name",
-        "connect_timeout",
-        "tcp_user_timeout",
-        "keepalives_idle",
-        "keepalives_interval",
-        "keepalives_count",
-        "dbname",
-        NULL,
-    };
-    const char *values[] = {
-        "poolscope-collector", "10", "15000", "10", "5", "3",
-        l->settings.conninfo,  NULL,
-    };
-    l->conn = PQconnectStartParams(keys, values, 1);
+    l->conn = pgconnect_start("poolscope-collector", l->settings.conninfo);
     if (l->conn == NULL) {
         fail(l, "out of memory");
         return;
@@ -517,13 +506,11 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         continue_connecting(l);
         return;
     }
-    if (status < 0) {
-        fail(l, uv_strerror(status));
-        return;
-    }
     l->dispatching = true;
-    if ((events & UV_READABLE) != 0) {
+    /* What an error is, libpq learns by reading. */
+    if ((events & UV_READABLE) != 0 || status < 0) {
         if (!PQconsumeInput(l->conn)) {
+            drop_watch(l); /* as in mark_broken() */
             /* What had arrived before the end still counts. */
             read_results(l);
             if (l->conn != NULL) {
