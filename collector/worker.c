@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/pgconnect.h"
 #include "collector/watch.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -35,9 +36,9 @@ struct worker {
     char *conninfo; /* owned */
     struct metrics *metrics;
     atomic_bool stop;
-    pthread_mutex_t lock; /* of the fields below */
+    pthread_mutex_t lock; /* of its sleep */
     pthread_cond_t wake;
-    int fd;              /* a duplicate of its connection's socket, or -1 */
+    int fd;              /* ours for life: a duplicate of the newest socket */
     int64_t maintain_us; /* thread only: monotonic, when it is due */
     struct watch *watch; /* thread only */
 };
@@ -100,24 +101,26 @@ static void on_notice(void *arg, const PGresult *res)
     (void)res;
 }
 
+/* Let others end what @conn is doing, without touching it: libpq may close its
+ * socket at any time, but never our duplicate. Returns false if it is of no
+ * use, or time to stop. */
+static bool publish(struct worker *w, const PGconn *conn)
+{
+    return dup3(PQsocket(conn), w->fd, O_CLOEXEC) >= 0 &&
+           !atomic_load(&w->stop);
+}
+
+static void disconnect(struct worker *w, PGconn *conn)
+{
+    PQfinish(conn);
+    (void)shutdown(w->fd, SHUT_RDWR); /* the duplicate would keep it open */
+}
+
 static PGconn *connect_once(struct worker *w)
 {
-    static const char *const keys[] = {
-        "application_name",
-        "connect_timeout",
-        "tcp_user_timeout",
-        "keepalives_idle",
-        "keepalives_interval",
-        "keepalives_count",
-        "dbname",
-        NULL,
-    };
-    const char *values[] = {
-        "poolscope-worker", "10", "15000", "10", "5", "3", w->conninfo, NULL,
-    };
-    PGconn *conn = PQconnectStartParams(keys, values, 1);
+    PGconn *conn = pgconnect_start("poolscope-worker", w->conninfo);
     if (conn != NULL && PQstatus(conn) != CONNECTION_BAD &&
-        finish_connecting(w, conn)) {
+        finish_connecting(w, conn) && publish(w, conn)) {
         (void)PQsetNoticeReceiver(conn, on_notice, NULL);
         if (run_sql(conn, "SET lock_timeout = '10s'") &&
             run_sql(conn, "SET statement_timeout = '5min'") &&
@@ -126,22 +129,8 @@ static PGconn *connect_once(struct worker *w)
         }
     }
     psc_log_debug("worker: %s", PQerrorMessage(conn));
-    PQfinish(conn);
+    disconnect(w, conn);
     return NULL;
-}
-
-/* Let others end what @conn (NULL: none) is doing, without touching it. */
-static void publish(struct worker *w, PGconn *conn)
-{
-    (void)pthread_mutex_lock(&w->lock);
-    if (w->fd >= 0) {
-        (void)close(w->fd);
-        w->fd = -1;
-    }
-    if (conn != NULL) {
-        w->fd = fcntl(PQsocket(conn), F_DUPFD_CLOEXEC, 0);
-    }
-    (void)pthread_mutex_unlock(&w->lock);
 }
 
 /* ---- the work ---- */
@@ -202,11 +191,9 @@ static void *run(void *arg)
             sleep_ms(w, RETRY_MS);
             continue;
         }
-        publish(w, conn);
         work(w, conn);
-        publish(w, NULL);
         watch_forget_connection(w->watch);
-        PQfinish(conn);
+        disconnect(w, conn);
     }
     return NULL;
 }
@@ -226,6 +213,16 @@ static int init_locks(struct worker *w)
     return rc == 0 ? PSC_OK : PSC_NOMEM;
 }
 
+static void release(struct worker *w)
+{
+    if (w->fd >= 0) {
+        (void)close(w->fd);
+    }
+    watch_free(w->watch);
+    free(w->conninfo);
+    free(w);
+}
+
 int worker_start(struct worker **worker, const char *conninfo,
                  struct metrics *metrics, struct psc_error *err)
 {
@@ -234,14 +231,15 @@ int worker_start(struct worker **worker, const char *conninfo,
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     w->metrics = metrics;
-    w->fd = -1;
+    /* Connected to nothing yet; a connection's socket takes its place. So the
+     * stop of a query needs no descriptor that might not be left then. */
+    w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     w->conninfo = strdup(conninfo);
     w->watch = watch_new(metrics, &w->stop);
-    if (w->conninfo == NULL || w->watch == NULL || init_locks(w) != PSC_OK ||
+    if (w->fd < 0 || w->conninfo == NULL || w->watch == NULL ||
+        init_locks(w) != PSC_OK ||
         pthread_create(&w->thread, NULL, run, w) != 0) {
-        watch_free(w->watch);
-        free(w->conninfo);
-        free(w);
+        release(w);
         return psc_error_set(err, PSC_NOMEM, "cannot start the worker");
     }
     *worker = w;
@@ -253,10 +251,8 @@ void worker_interrupt(struct worker *w)
     (void)pthread_mutex_lock(&w->lock);
     atomic_store(&w->stop, true);
     (void)pthread_cond_signal(&w->wake);
-    if (w->fd >= 0) {
-        (void)shutdown(w->fd, SHUT_RDWR);
-    }
     (void)pthread_mutex_unlock(&w->lock);
+    (void)shutdown(w->fd, SHUT_RDWR);
 }
 
 void worker_stop(struct worker *w)
@@ -268,7 +264,5 @@ void worker_stop(struct worker *w)
     (void)pthread_join(w->thread, NULL);
     (void)pthread_cond_destroy(&w->wake);
     (void)pthread_mutex_destroy(&w->lock);
-    watch_free(w->watch);
-    free(w->conninfo);
-    free(w);
+    release(w);
 }
