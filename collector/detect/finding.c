@@ -190,7 +190,8 @@ static void sum_slopes(const struct detect_host *h, const struct scale *scale,
     struct trend_points sum;
 
     sum_points(h, scale, f, pool, share, &sum);
-    forecast_slopes(&sum, sum.n > scale->period ? scale->period : 1, out);
+    forecast_slopes(&sum, sum.n > scale->period ? scale->period : 1,
+                    h->room_bytes, out);
 }
 
 /* The slopes of all that grows in the pool that grows most. Nobody knows how

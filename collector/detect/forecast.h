@@ -1,5 +1,5 @@
-/* When a room is used up: from the slope of what grows, with an interval from
- * the slopes of several lengths. Pure. */
+/* When a room is used up: from the slope of what grows, with an interval that
+ * is meant to hold the truth in nine of ten cases. Pure. */
 #ifndef PSC_DETECT_FORECAST_H
 #define PSC_DETECT_FORECAST_H
 
@@ -13,11 +13,12 @@
 /* Slopes in units of y per window. */
 struct forecast {
     double slope;           /* over all points */
-    double lowest, highest; /* of the last n, n/2, n/4, each with its error */
+    double lowest, highest; /* mean slope to expect until the room is used up */
 };
 
-/* The slopes of @p, which has @period seasons. */
-void forecast_slopes(const struct trend_points *p, uint32_t period,
+/* The slopes of @p, which has @period seasons, where @room is left, in units
+ * of y. */
+void forecast_slopes(const struct trend_points *p, uint32_t period, double room,
                      struct forecast *f);
 
 /* When growth of @per_window in @window_us uses up @room from @at_us on: the

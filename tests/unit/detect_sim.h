@@ -12,7 +12,7 @@
 #include "collector/detect/detect.h"
 #include "proto/table.h"
 
-#define SIM_TOLD_MAX 64
+#define SIM_TOLD_MAX 1024
 #define SIM_START_US INT64_C(1700006400000000) /* a whole slow window */
 #define SIM_SECOND   INT64_C(1000000)
 #define SIM_DAY      86400.0

@@ -199,9 +199,9 @@ static void swings_are_learnt(void **state)
     jobs.pace = by_chance;
     count_swings("jobs, by chance", jobs, 1);
     jobs.pace = slowing;
-    count_swings("jobs, slowing", jobs, 9);
+    count_swings("jobs, slowing", jobs, 11);
     jobs.pace = constant;
-    count_swings("jobs as steady as leaks", jobs, 11);
+    count_swings("jobs as steady as leaks", jobs, 12);
 }
 
 /* Caches that files fill and memory pressure empties, time and again, while

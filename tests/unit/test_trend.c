@@ -154,7 +154,8 @@ static void tail_and_since(void **state)
     close_to(t.x[0], 103);
 }
 
-/* A line has no interval; a rate that doubled half-way has both rates'. */
+/* A line goes on as it is for as long as it was seen, about; a rate that
+ * doubled half-way may stay or go back. */
 static void forecast_spans_the_rates(void **state)
 {
     (void)state;
@@ -162,15 +163,21 @@ static void forecast_spans_the_rates(void **state)
     double bent[] = {0, 1, 2, 3, 4, 6, 8, 10, 12};
     struct forecast f;
     struct trend_points p = line_of(line, 8);
-    forecast_slopes(&p, 1, &f);
+    forecast_slopes(&p, 1, 0, &f);
     close_to(f.slope, 2);
     close_to(f.lowest, 2);
     close_to(f.highest, 2);
+    forecast_slopes(&p, 1, 16, &f); /* as many windows to come as seen */
+    close_to(f.slope, 2);
+    assert_true(f.lowest > 1.5 && f.lowest < 1.8);
+    assert_true(f.highest > 2.2 && f.highest < 2.5);
+    forecast_slopes(&p, 1, 1e9, &f);
+    assert_true(f.lowest > 1 && f.highest < 3);
     p = line_of(bent, 9);
-    forecast_slopes(&p, 1, &f);
+    forecast_slopes(&p, 1, 0, &f);
     assert_true(f.slope > 1 && f.slope < 2);
     assert_true(f.highest >= 2);
-    assert_true(f.lowest <= f.slope);
+    assert_true(f.lowest <= 1);
 }
 
 static void forecast_is_never_past(void **state)
