@@ -74,8 +74,8 @@ struct spool_segment *spool_add_segment(struct spool *s)
     return g;
 }
 
-static uint64_t count_unacked(const struct spool *s, const uint8_t *stream,
-                              uint64_t first, uint64_t last)
+uint64_t spool_count_unacked(const struct spool *s, const uint8_t *stream,
+                             uint64_t first, uint64_t last)
 {
     uint64_t acked = spool_acked(s, stream);
     if (last < first || last <= acked) {
@@ -104,7 +104,8 @@ static void count_dropped(struct spool *s, uint64_t n)
 void spool_drop_segment(struct spool *s, uint32_t i)
 {
     struct spool_segment *g = &s->segments[i];
-    uint64_t lost = count_unacked(s, g->stream, g->first_seq, g->last_seq);
+    uint64_t lost =
+        spool_count_unacked(s, g->stream, g->first_seq, g->last_seq);
     count_dropped(s, lost);
     if (lost > 0) {
         spool_save_state(s); /* before they are gone: kill -9 may follow */
@@ -120,6 +121,17 @@ void spool_drop_segment(struct spool *s, uint32_t i)
     s->bytes -= g->bytes;
     s->n_segments--;
     memmove(g, g + 1, (s->n_segments - i) * sizeof(*g));
+}
+
+void spool_cut_segment(struct spool *s, const struct spool_segment *g)
+{
+    char path[SPOOL_PATH_BYTES];
+    spool_path(s, g->number, path);
+    int fd = s->o.fs->open(s->o.fs_user, path, UV_FS_O_RDWR);
+    if (fd >= 0) {
+        (void)s->o.fs->truncate(s->o.fs_user, fd, (int64_t)g->bytes);
+        (void)s->o.fs->close(s->o.fs_user, fd);
+    }
 }
 
 void spool_seal(struct spool *s)
@@ -295,7 +307,7 @@ static void drop_memory_group(struct spool *s)
         at += size;
         n++;
     }
-    count_dropped(s, count_unacked(s, s->stream, first, last));
+    count_dropped(s, spool_count_unacked(s, s->stream, first, last));
     spool_consume_memory(s, at);
     s->n_memory -= n;
     if (s->n_memory == 0) {
@@ -528,7 +540,7 @@ void spool_ack(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
 uint64_t spool_give_up(struct spool *s,
                        const uint8_t stream[SPOOL_STREAM_BYTES], uint64_t seq)
 {
-    uint64_t lost = count_unacked(s, stream, 1, seq);
+    uint64_t lost = spool_count_unacked(s, stream, 1, seq);
     s->dropped += lost;
     spool_save_state(s); /* before the collector can tell of the gap */
     spool_ack(s, stream, seq);

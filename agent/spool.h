@@ -16,8 +16,12 @@
  * failure loses at most what came since.
  *
  * Bounds: over max_bytes the oldest whole segment goes first and what was not
- * acknowledged in it is counted in `dropped`, which survives restarts. Torn
- * tails are cut at the start.
+ * acknowledged in it is counted in `dropped`, which survives restarts.
+ *
+ * Damage: what cannot be read is cut off and counted as dropped, as far as
+ * anything tells of it. A torn tail is no batch that was taken; what a power
+ * failure took without a trace, and what waited in memory (below) when the
+ * process was killed, nobody can count.
  *
  * A disk that is full, read-only or broken: batches go on in memory, up to
  * memory_bytes with the same rule, spool_trouble() says so, and they return to

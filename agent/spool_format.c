@@ -10,6 +10,7 @@ enum {
     HEADER_CRC_AT = 56,
     RECORD_CRC_AT = 4,
     RECORD_SEQ_AT = 8,
+    RECORD_FLAGS_AT = 16,
 };
 
 static const uint8_t magic[8] = {'P', 'S', 'C', 'S', 'P', 'O', 'O', 'L'};
@@ -84,8 +85,20 @@ void spool_record_encode(const struct spool_record *record,
 {
     put32(out, (uint32_t)record->payload.len);
     put64(out + RECORD_SEQ_AT, record->seq);
-    put32(out + 16, record->flags);
+    put32(out + RECORD_FLAGS_AT, record->flags);
     put32(out + RECORD_CRC_AT, record_crc(out, record->payload));
+}
+
+bool spool_record_peek(struct psc_bytes in, struct spool_record *record,
+                       size_t *need)
+{
+    record->payload.data = NULL;
+    record->payload.len = get32(in.data);
+    record->seq = get64(in.data + RECORD_SEQ_AT);
+    record->flags = get32(in.data + RECORD_FLAGS_AT);
+    *need = SPOOL_RECORD_BYTES + record->payload.len;
+    return record->payload.len <= SPOOL_PAYLOAD_MAX_BYTES && record->seq > 0 &&
+           record->flags <= (SPOOL_KEYFRAME | SPOOL_MORE);
 }
 
 int spool_record_decode(struct psc_bytes in, struct spool_record *record,
@@ -95,22 +108,15 @@ int spool_record_decode(struct psc_bytes in, struct spool_record *record,
     if (in.len < SPOOL_RECORD_BYTES) {
         return PSC_MISSING;
     }
-    uint32_t len = get32(in.data);
-    if (len > SPOOL_PAYLOAD_MAX_BYTES) {
+    if (!spool_record_peek(in, record, need)) {
         return PSC_FORMAT;
     }
-    *need += len;
     if (in.len < *need) {
         return PSC_MISSING;
     }
     record->payload.data = in.data + SPOOL_RECORD_BYTES;
-    record->payload.len = len;
-    record->seq = get64(in.data + RECORD_SEQ_AT);
-    record->flags = get32(in.data + 16);
-    if (get32(in.data + RECORD_CRC_AT) !=
-            record_crc(in.data, record->payload) ||
-        record->seq == 0) {
-        return PSC_FORMAT;
-    }
-    return PSC_OK;
+    return get32(in.data + RECORD_CRC_AT) ==
+                   record_crc(in.data, record->payload)
+               ? PSC_OK
+               : PSC_FORMAT;
 }

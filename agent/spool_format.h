@@ -12,6 +12,7 @@
 #ifndef PSC_AGENT_SPOOL_FORMAT_H
 #define PSC_AGENT_SPOOL_FORMAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,12 @@ PSC_MUST_CHECK int spool_header_decode(const uint8_t in[SPOOL_HEADER_BYTES],
 /* The bytes in front of @record's payload. */
 void spool_record_encode(const struct spool_record *record,
                          uint8_t out[SPOOL_RECORD_BYTES]);
+
+/* The fields of the record at the start of @in (SPOOL_RECORD_BYTES at least),
+ * whose CRC nobody has looked at; no payload. *@need is its whole length. False
+ * if they cannot be a record's. */
+bool spool_record_peek(struct psc_bytes in, struct spool_record *record,
+                       size_t *need);
 
 /* Decode the record at the start of @in. *@need is its whole length, known
  * from SPOOL_RECORD_BYTES bytes on. Returns 0, PSC_MISSING if @in ends before

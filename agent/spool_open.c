@@ -1,9 +1,9 @@
 /* Starting and stopping the spool.
  *
- * Happy path: lock the folder, read the state file, scan every segment (cut
- * torn tails and unfinished keyframes), begin a new stream. What can fail:
- * another agent holds the lock (PSC_REFUSED), memory. A disk that does not work
- * is reported by spool_trouble() instead. */
+ * Happy path: lock the folder, read the state file, scan every segment
+ * (spool_scan.c), begin a new stream. What can fail: another agent holds the
+ * lock (PSC_REFUSED), memory. A disk that does not work is reported by
+ * spool_trouble() instead. */
 #include "agent/spool_private.h"
 
 #include <inttypes.h>
@@ -14,7 +14,7 @@
 #include "common/file.h"
 #include "common/log.h"
 
-enum { STATE_MAX_BYTES = 512, NAME_BYTES = 12 };
+enum { STATE_MAX_BYTES = 512 };
 
 static const char state_magic[] = "poolscope-spool 1\n";
 
@@ -108,168 +108,25 @@ void spool_save_state(struct spool *s)
     s->state_dirty = s->o.fs->save(s->o.fs_user, path, bytes) != 0;
 }
 
-/* --- the scan --- */
-
-static int compare_numbers(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a;
-    uint32_t y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Whether @name is one that spool_path() makes. */
-static bool segment_number(const char *name, uint32_t *number)
-{
-    if (strlen(name) != NAME_BYTES || strcmp(name + 8, ".seg") != 0) {
-        return false;
-    }
-    *number = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        int digit = hex_digit(name[i]);
-        if (digit < 0) {
-            return false;
-        }
-        *number = *number << 4 | (uint32_t)digit;
-    }
-    return true;
-}
-
-/* The numbers of all segment files, ascending; *@numbers is the caller's. */
-static int list_segments(struct spool *s, uint32_t **numbers, uint32_t *count)
-{
-    *numbers = NULL;
-    *count = 0;
-    uv_fs_t req;
-    int n = uv_fs_scandir(NULL, &req, s->dir, 0, NULL);
-    if (n < 0) {
-        uv_fs_req_cleanup(&req);
-        spool_set_trouble(s, n, "cannot read the folder");
-        return PSC_OK;
-    }
-    uint32_t *list = n == 0 ? NULL : calloc((size_t)n, sizeof(*list));
-    int rc = n > 0 && list == NULL ? PSC_NOMEM : PSC_OK;
-    uv_dirent_t entry;
-    while (rc == PSC_OK && uv_fs_scandir_next(&req, &entry) == 0) {
-        uint32_t number;
-        if (*count < (uint32_t)n && segment_number(entry.name, &number)) {
-            list[(*count)++] = number;
-        }
-    }
-    uv_fs_req_cleanup(&req);
-    if (*count > 0) {
-        qsort(list, *count, sizeof(*list), compare_numbers);
-    }
-    *numbers = list;
-    return rc;
-}
-
-/* Find the end of the good records of the open segment; an unfinished
- * keyframe at the end does not count. Returns whether that is the file's. */
-static bool scan_records(struct spool *s, struct spool_reader *r,
-                         struct spool_segment *g)
-{
-    uint64_t end = SPOOL_HEADER_BYTES;
-    uint64_t last = g->first_seq - 1;
-    struct spool_record record;
-    int rc;
-    while ((rc = spool_reader_record(r, s, &record)) == PSC_OK) {
-        if (record.seq != last + 1) {
-            rc = PSC_FORMAT;
-            break;
-        }
-        last = record.seq;
-        end += SPOOL_RECORD_BYTES + record.payload.len;
-        if ((record.flags & SPOOL_MORE) == 0) {
-            g->last_seq = last;
-            g->bytes = end;
-        }
-    }
-    return rc == PSC_MISSING && g->last_seq == last;
-}
-
-static void cut_segment(struct spool *s, const struct spool_segment *g)
-{
-    char path[SPOOL_PATH_BYTES];
-    spool_path(s, g->number, path);
-    int fd = s->o.fs->open(s->o.fs_user, path, UV_FS_O_RDWR);
-    if (fd >= 0) {
-        (void)s->o.fs->truncate(s->o.fs_user, fd, (int64_t)g->bytes);
-        (void)s->o.fs->close(s->o.fs_user, fd);
-    }
-    psc_log_warn("spool %s: cut a torn tail off segment %08" PRIx32
-                 " after seq %" PRIu64,
-                 s->dir, g->number, g->last_seq);
-}
-
-/* Take up segment @number. Returns PSC_OK also if it is unusable. */
-static int scan_segment(struct spool *s, struct spool_reader *r,
-                        uint32_t number)
-{
-    struct spool_header header;
-    int rc = spool_reader_open(r, s, number, &header);
-    if (rc == PSC_NOMEM) {
-        return rc;
-    }
-    char path[SPOOL_PATH_BYTES];
-    spool_path(s, number, path);
-    if (rc != PSC_OK) {
-        psc_log_warn("spool: %s is no segment (%s)", path, psc_strerror(rc));
-        if (rc == PSC_FORMAT) {
-            (void)s->o.fs->unlink(s->o.fs_user, path);
-        }
-        return PSC_OK;
-    }
-    struct spool_segment *g = spool_add_segment(s);
-    if (g == NULL) {
-        return PSC_NOMEM;
-    }
-    memcpy(g->stream, header.stream, sizeof(g->stream));
-    g->number = number;
-    g->first_seq = header.first_seq;
-    g->last_seq = header.first_seq - 1;
-    g->bytes = SPOOL_HEADER_BYTES;
-    s->dropped = header.dropped > s->dropped ? header.dropped : s->dropped;
-    if (!scan_records(s, r, g)) {
-        cut_segment(s, g);
-    }
-    if (g->last_seq < g->first_seq) {
-        (void)s->o.fs->unlink(s->o.fs_user, path);
-        s->n_segments--;
-        return PSC_OK;
-    }
-    s->bytes += g->bytes;
-    return PSC_OK;
-}
-
-static int scan(struct spool *s)
-{
-    uint32_t *numbers;
-    uint32_t count;
-    int rc = list_segments(s, &numbers, &count);
-    struct spool_reader reader;
-    spool_reader_init(&reader);
-    for (uint32_t i = 0; rc == PSC_OK && i < count; i++) {
-        s->next_number = numbers[i] + 1;
-        rc = scan_segment(s, &reader, numbers[i]);
-    }
-    spool_reader_fini(&reader, s);
-    free(numbers);
-    return rc;
-}
-
 /* --- start and stop --- */
 
-void spool_new_stream(struct spool *s)
+static void drop_memory(struct spool *s)
 {
-    spool_seal(s);
     if (s->n_memory > 0) {
         uint64_t acked = spool_acked(s, s->stream);
         uint64_t pending = s->last_seq > acked ? s->last_seq - acked : 0;
         s->dropped += pending < s->n_memory ? pending : s->n_memory;
+        s->state_dirty = true;
         spool_consume_memory(s, s->memory.len);
         s->n_memory = 0;
         s->memory_since_roll = 0;
     }
+}
+
+void spool_new_stream(struct spool *s)
+{
+    spool_seal(s);
+    drop_memory(s);
     if (uv_random(NULL, NULL, s->stream, sizeof(s->stream), 0, NULL) != 0) {
         /* No entropy: clock bits still tell streams apart. */
         uint64_t now = uv_hrtime();
@@ -317,7 +174,7 @@ int spool_open(struct spool *s, const struct spool_options *o,
         return rc;
     }
     load_state(s);
-    rc = scan(s);
+    rc = spool_scan(s);
     if (rc != PSC_OK) {
         spool_close(s);
         return psc_error_set(err, rc, "spool %s: %s", s->dir, psc_strerror(rc));
@@ -331,6 +188,7 @@ void spool_close(struct spool *s)
     if (s->n_memory > 0) {
         spool_flush_memory(s);
     }
+    drop_memory(s); /* what still finds no room on the disk */
     spool_seal(s);
     if (s->state_dirty && s->lock >= 0) {
         spool_save_state(s);

@@ -1,5 +1,6 @@
 /* What the spool's files share: spool.c appends, drops and acknowledges,
- * spool_open.c starts and stops, spool_reader.c reads. */
+ * spool_open.c starts and stops, spool_scan.c looks what is there at the start,
+ * spool_reader.c reads. */
 #ifndef PSC_AGENT_SPOOL_PRIVATE_H
 #define PSC_AGENT_SPOOL_PRIVATE_H
 
@@ -16,6 +17,17 @@ struct spool_segment *spool_add_segment(struct spool *s);
 
 /* Forget segment @i, delete its file, count what was not acknowledged. */
 void spool_drop_segment(struct spool *s, uint32_t i);
+
+/* Cut the file of @g behind its g->bytes. */
+void spool_cut_segment(struct spool *s, const struct spool_segment *g);
+
+/* How many of the seqs from @first to @last are not known to be acknowledged.
+ */
+uint64_t spool_count_unacked(const struct spool *s, const uint8_t *stream,
+                             uint64_t first, uint64_t last);
+
+/* Read what the folder holds and make it whole; at the start. */
+PSC_MUST_CHECK int spool_scan(struct spool *s);
 
 /* Close the file that is appended to. */
 void spool_seal(struct spool *s);
@@ -42,6 +54,20 @@ PSC_MUST_CHECK int spool_reader_open(struct spool_reader *r, struct spool *s,
  * torn or damaged here; PSC_IO; PSC_NOMEM. */
 PSC_MUST_CHECK int spool_reader_record(struct spool_reader *r, struct spool *s,
                                        struct spool_record *record);
+
+/* Open segment @number whatever its header says, behind that. */
+PSC_MUST_CHECK int spool_reader_reopen(struct spool_reader *r, struct spool *s,
+                                       uint32_t number);
+
+/* What records of a damaged file say of the seqs that it had. */
+struct spool_survey {
+    uint64_t oldest; /* first that was found; 0: none */
+    uint64_t newest; /* last; to begin with the last one known before, or 0 */
+};
+
+/* Look for records behind damage, to the end of the file. */
+PSC_MUST_CHECK int spool_reader_survey(struct spool_reader *r, struct spool *s,
+                                       struct spool_survey *survey);
 
 static inline bool same_stream(const uint8_t *a, const uint8_t *b)
 {

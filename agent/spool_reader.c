@@ -115,8 +115,8 @@ static int fill(struct spool_reader *r, struct spool *s, size_t need)
     return PSC_OK;
 }
 
-int spool_reader_open(struct spool_reader *r, struct spool *s, uint32_t number,
-                      struct spool_header *header)
+int spool_reader_reopen(struct spool_reader *r, struct spool *s,
+                        uint32_t number)
 {
     spool_reader_close(r, s);
     char path[SPOOL_PATH_BYTES];
@@ -133,8 +133,19 @@ int spool_reader_open(struct spool_reader *r, struct spool *s, uint32_t number,
         rc = PSC_FORMAT;
     }
     if (rc == PSC_OK) {
-        rc = spool_header_decode(r->buf.data, header);
         r->used = SPOOL_HEADER_BYTES;
+    } else {
+        spool_reader_close(r, s);
+    }
+    return rc;
+}
+
+int spool_reader_open(struct spool_reader *r, struct spool *s, uint32_t number,
+                      struct spool_header *header)
+{
+    int rc = spool_reader_reopen(r, s, number);
+    if (rc == PSC_OK) {
+        rc = spool_header_decode(r->buf.data, header);
     }
     if (rc != PSC_OK) {
         spool_reader_close(r, s);
@@ -159,6 +170,55 @@ int spool_reader_record(struct spool_reader *r, struct spool *s,
         if (rc != PSC_MISSING) {
             r->used += rc == PSC_OK ? need : 0;
             return rc;
+        }
+    }
+}
+
+/* Whether @seq may stand @bytes behind a record of seq @before: each between
+ * them takes room. */
+static bool may_follow(uint64_t seq, uint64_t before, uint64_t bytes)
+{
+    return before == 0 ||
+           (seq > before && seq - before - 1 <= bytes / SPOOL_RECORD_BYTES);
+}
+
+int spool_reader_survey(struct spool_reader *r, struct spool *s,
+                        struct spool_survey *survey)
+{
+    /* Where the next record begins if the last one was as long as it said:
+     * there its head will do. */
+    uint64_t expected = r->at + r->used;
+    for (;;) {
+        int rc = fill(r, s, SPOOL_RECORD_BYTES);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+        struct psc_bytes rest = {r->buf.data + r->used, r->buf.len - r->used};
+        if (rest.len < SPOOL_RECORD_BYTES) {
+            return PSC_OK;
+        }
+        uint64_t skipped = r->at + r->used - expected;
+        struct spool_record record;
+        size_t need;
+        bool found = spool_record_peek(rest, &record, &need) &&
+                     may_follow(record.seq, survey->newest, skipped);
+        if (found) {
+            rc = fill(r, s, need);
+            if (rc != PSC_OK) {
+                return rc;
+            }
+            rest.data = r->buf.data + r->used;
+            rest.len = r->buf.len - r->used;
+            bool head_will_do = skipped == 0 && survey->newest > 0;
+            found = rest.len >= need &&
+                    (spool_record_decode(rest, &record, &need) == PSC_OK ||
+                     head_will_do);
+        }
+        r->used += found ? need : 1;
+        if (found) {
+            survey->oldest = survey->oldest > 0 ? survey->oldest : record.seq;
+            survey->newest = record.seq;
+            expected = r->at + r->used;
         }
     }
 }
@@ -203,6 +263,27 @@ static int read_memory(const struct spool *s, struct spool_reader *r,
     return PSC_MISSING;
 }
 
+/* Cut @g behind g->last_seq, so that the next start counts nothing again. */
+static void cut_behind(struct spool *s, struct spool_reader *r,
+                       struct spool_segment *g)
+{
+    struct spool_header header;
+    struct spool_record record = {.seq = g->first_seq - 1};
+    uint64_t end = SPOOL_HEADER_BYTES;
+    if (spool_reader_open(r, s, g->number, &header) != PSC_OK) {
+        return;
+    }
+    while (record.seq < g->last_seq &&
+           spool_reader_record(r, s, &record) == PSC_OK) {
+        end += SPOOL_RECORD_BYTES + record.payload.len;
+    }
+    if (record.seq == g->last_seq && end <= g->bytes) {
+        s->bytes -= g->bytes - end;
+        g->bytes = end;
+        spool_cut_segment(s, g);
+    }
+}
+
 /* What follows r->seq in @g cannot be read: drop it, and the sample whose parts
  * it ends amid, which no collector would acknowledge. Count what of it was not
  * acknowledged. */
@@ -217,13 +298,14 @@ static void drop_rest(struct spool *s, struct spool_reader *r,
                   " batches are lost",
                   s->dir, g->number, lost);
     s->dropped += lost;
-    s->state_dirty = true;
+    spool_save_state(s); /* before it is cut: kill -9 may follow */
     g->last_seq = end - 1;
     r->part_seq = 0;
     if (g == &s->segments[s->n_segments - 1]) {
         spool_seal(s);
         s->need_roll = true;
     }
+    cut_behind(s, r, g);
     spool_reader_close(r, s);
 }
 
