@@ -95,7 +95,8 @@ unsigned world_log_count(const char *log, const char *text);
 void world_log_await(const char *log, const char *text, unsigned n,
                      int timeout_s);
 
-/* Print the last lines of a log, for whom a test has failed. */
+/* Print the last lines of a log, or all from a sanitiser's report on, for whom
+ * a test has failed. */
 void world_show_log(const char *log);
 
 /* What became of the batches that an agent logged as taken. */

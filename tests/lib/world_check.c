@@ -51,9 +51,15 @@ static bool is_line(const char *at, const char *mark)
     return found != NULL && found < at + len;
 }
 
+static void show_line(const char *at)
+{
+    print_error("%.*s\n", (int)strcspn(at, "\n"), at);
+}
+
 void world_show_log(const char *log)
 {
     char *text = read_file(log);
+    const char *report = NULL;
     const char *lines[SHOWN_LINES] = {NULL};
     unsigned n = 0;
     for (const char *at = text; *at != '\0'; at += strcspn(at, "\n")) {
@@ -61,11 +67,19 @@ void world_show_log(const char *log)
         if (!is_line(at, "took batch")) {
             lines[n++ % SHOWN_LINES] = at;
         }
+        if (report == NULL &&
+            (is_line(at, "Sanitizer:") || is_line(at, "runtime error:"))) {
+            report = at;
+        }
     }
     print_error("--- the end of %s:\n", log);
-    for (unsigned i = n > SHOWN_LINES ? n - SHOWN_LINES : 0; i < n; i++) {
-        const char *at = lines[i % SHOWN_LINES];
-        print_error("%.*s\n", (int)strcspn(at, "\n"), at);
+    unsigned first = n > SHOWN_LINES ? n - SHOWN_LINES : 0;
+    for (unsigned i = first; report == NULL && i < n; i++) {
+        show_line(lines[i % SHOWN_LINES]);
+    }
+    for (const char *at = report; at != NULL; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        show_line(at);
     }
     print_error("---\n");
     free(text);
