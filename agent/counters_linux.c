@@ -106,6 +106,15 @@ void counters_inode_nr(struct sample *out, struct text line)
     }
 }
 
+void counters_overcommit(struct sample *out, struct text line)
+{
+    uint64_t mode;
+    if (text_u64(&line, &mode)) {
+        (void)!sample_counter(out, "poolscope_vm_overcommit_memory", "",
+                              text_clamp(mode));
+    }
+}
+
 void counters_sockstat_line(struct sample *out, struct text line,
                             uint64_t page_bytes)
 {

@@ -18,6 +18,10 @@ void counters_vmstat_line(struct sample *out, struct text line);
 void counters_file_nr(struct sample *out, struct text line);
 void counters_inode_nr(struct sample *out, struct text line);
 
+/* The line of overcommit_memory: 0 a guess, 1 always, 2 never beyond
+ * CommitLimit. */
+void counters_overcommit(struct sample *out, struct text line);
+
 /* "TCP: inuse 1 mem 144" is node_sockstat_TCP_inuse, node_sockstat_TCP_mem
  * and node_sockstat_TCP_mem_bytes. */
 void counters_sockstat_line(struct sample *out, struct text line,

@@ -1,7 +1,8 @@
 /* Source memory: counters of the whole host under node_exporter's names, from
  * meminfo, vmstat (slab, reclaim and failure fields), file-nr, inode-nr and
- * sockstat; the limits that forecasts need; and the residual of
- * meminfo_linux.h as poolscope_memory_unaccounted_bytes.
+ * sockstat; the limits that forecasts need, and whether that of committed
+ * memory binds (poolscope_vm_overcommit_memory: 2 means that it does); and the
+ * residual of meminfo_linux.h as poolscope_memory_unaccounted_bytes.
  *
  * Only meminfo must exist. */
 #include <stdio.h>
@@ -20,6 +21,7 @@ enum memory_file {
     FILE_FILES,
     FILE_INODES,
     FILE_SOCKETS,
+    FILE_OVERCOMMIT,
     FILE_COUNT
 };
 
@@ -30,6 +32,7 @@ static const char *const PATHS[FILE_COUNT] = {
     [FILE_FILES] = "/proc/sys/fs/file-nr",
     [FILE_INODES] = "/proc/sys/fs/inode-nr",
     [FILE_SOCKETS] = "/proc/net/sockstat",
+    [FILE_OVERCOMMIT] = "/proc/sys/vm/overcommit_memory",
 };
 
 struct memory {
@@ -86,10 +89,18 @@ static int on_sockets(void *ctx, struct text line)
     return 0;
 }
 
+static int on_overcommit(void *ctx, struct text line)
+{
+    struct memory *s = ctx;
+    counters_overcommit(s->out, line);
+    return 0;
+}
+
 static const text_line_fn HANDLERS[FILE_COUNT] = {
-    [FILE_MEMINFO] = on_meminfo,   [FILE_VMSTAT] = on_vmstat,
-    [FILE_ZONEINFO] = on_zoneinfo, [FILE_FILES] = on_files,
-    [FILE_INODES] = on_inodes,     [FILE_SOCKETS] = on_sockets,
+    [FILE_MEMINFO] = on_meminfo,       [FILE_VMSTAT] = on_vmstat,
+    [FILE_ZONEINFO] = on_zoneinfo,     [FILE_FILES] = on_files,
+    [FILE_INODES] = on_inodes,         [FILE_SOCKETS] = on_sockets,
+    [FILE_OVERCOMMIT] = on_overcommit,
 };
 
 static void put_limits(struct memory *s)

@@ -15,7 +15,7 @@
 #include "agent/procfile_linux.h"
 #include "agent/source.h"
 
-enum { SOURCES_MAX = 16, FILES_MAX = 6, BUFFER_BYTES = 1 << 20 };
+enum { SOURCES_MAX = 16, FILES_MAX = 7, BUFFER_BYTES = 1 << 20 };
 
 /* The files of each source that has fixed ones. */
 static const struct {
@@ -29,7 +29,8 @@ static const struct {
      {"/proc/meminfo", "/proc/zoneinfo", "/proc/vmstat", "/proc/meminfo"}},
     {"memory",
      {"/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo", "/proc/sys/fs/file-nr",
-      "/proc/sys/fs/inode-nr", "/proc/net/sockstat"}},
+      "/proc/sys/fs/inode-nr", "/proc/net/sockstat",
+      "/proc/sys/vm/overcommit_memory"}},
 };
 
 struct bench {

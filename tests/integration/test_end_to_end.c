@@ -93,6 +93,30 @@ static void this_machine_is_shown_within_seconds(void **state)
                 " AND resource = 'available memory'");
 }
 
+/* The recorded kernel keeps to its limit (overcommit_memory is 2 there). */
+static void committed_memory_has_room_where_it_binds(void **state)
+{
+    (void)state;
+    world_await(&world, WAIT_S,
+                "SELECT used_bytes = 5200000 * 1024::bigint AND"
+                " limit_bytes = 10289152 * 1024::bigint"
+                " FROM poolscope.host_room WHERE host = 'recorded'"
+                " AND resource = 'commit'");
+    char mode[16];
+    spawn_read_line("/proc/sys/vm/overcommit_memory", mode, sizeof(mode), 5);
+    char sql[256];
+    (void)snprintf(sql, sizeof(sql),
+                   "SELECT value = %ld FROM poolscope.counter_now"
+                   " WHERE host = 'live'"
+                   " AND counter = 'poolscope_vm_overcommit_memory'",
+                   strtol(mode, NULL, 10));
+    world_await(&world, WAIT_S, sql);
+    assert_int_equal(world_int(&world,
+                               "SELECT count(*) FROM poolscope.host_room"
+                               " WHERE host = 'live' AND resource = 'commit'"),
+                     strtol(mode, NULL, 10) == 2);
+}
+
 static void what_cannot_run_says_why(void **state)
 {
     (void)state;
@@ -362,6 +386,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(this_machine_is_shown_within_seconds),
+        cmocka_unit_test(committed_memory_has_room_where_it_binds),
         cmocka_unit_test(what_cannot_run_says_why),
         cmocka_unit_test(a_recorded_tree_is_stored_as_it_is_printed),
         cmocka_unit_test(history_has_every_sample),

@@ -142,6 +142,7 @@ static void memory_has_the_names_of_node_exporter(void **state)
         {"node_memory_SUnreclaim_bytes", 120000LL * KB},
         {"node_memory_Active_anon_bytes", 1300000LL * KB},
         {"node_memory_HugePages_Total", 4},
+        {"poolscope_vm_overcommit_memory", 2},
         {"node_vmstat_slabs_scanned", 291},
         {"node_vmstat_allocstall_normal", 2},
         {"node_vmstat_pgscan_direct", 7},
