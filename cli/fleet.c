@@ -14,7 +14,7 @@
 
 static const char status_sql[] =
     "SELECT (SELECT max(version) FROM poolscope.schema_version) "
-    "AS schema_version, h.*, l.*, "
+    "AS schema_version, h.*, l.*, s.*, "
     /* A collector that has stored something lives, before it reports. */
     "greatest((SELECT max(c.at) FROM poolscope.collector c), h.last_seen) "
     "AS collector_at "
@@ -30,7 +30,12 @@ static const char status_sql[] =
     "(SELECT count(*) AS leaks, "
     "count(*) FILTER (WHERE severity = 'critical') AS leaks_critical, "
     "min(exhaustion_at) AS exhaustion_at "
-    "FROM poolscope.leak WHERE state <> 'resolved') l";
+    "FROM poolscope.leak WHERE state <> 'resolved') l, "
+    /* Housekeeping makes partitions for a week ahead. */
+    "(SELECT min(made_until) AS partitions_until, "
+    "sum(waiting_rows)::bigint AS waiting_rows, "
+    "coalesce(min(made_until) < now() + interval '6 days', true) "
+    "AS housekeeping_late FROM poolscope.storage) s";
 
 static const char *ago(const PGresult *r, const char *column, char *out,
                        size_t cap)
@@ -61,6 +66,12 @@ static void print_status(const struct cli *cli, const PGresult *r)
     if (strcmp(query_value(r, 0, "dropped_batches"), "0") != 0) {
         printf("            %s batches were dropped\n",
                query_value(r, 0, "dropped_batches"));
+    }
+    if (strcmp(query_value(r, 0, "housekeeping_late"), "t") == 0) {
+        printf("storage     housekeeping does not get on: partitions end %s, "
+               "%s rows wait for one\n",
+               ago(r, "partitions_until", text, sizeof text),
+               query_value(r, 0, "waiting_rows"));
     }
     printf("leaks       %s open", query_value(r, 0, "leaks"));
     if (!query_is_null(r, 0, "exhaustion_at")) {

@@ -233,7 +233,8 @@ CREATE TABLE poolscope_data.counter_summary (
 CREATE TABLE poolscope_data.rollup_position (
     host_id bigint PRIMARY KEY,
     n bigint NOT NULL,
-    open_hour timestamptz           -- of the oldest row beyond n, as last seen
+    open_hour timestamptz,          -- of the oldest row beyond n, as last seen
+    retry_at timestamptz            -- it failed: not before
 ) WITH (fillfactor = 50);
 
 -- Inventories: a row as long as a driver stays the same on a host.

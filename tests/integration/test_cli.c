@@ -169,6 +169,15 @@ static void cli_status_tells_what_there_is(void **state)
     has("leaks       1 open");
     has("sources     slabinfo is unavailable on 1 host (db-1): not root\n");
     assert_null(strstr(out, "never"));
+    assert_null(strstr(out, "storage"));
+    PGconn *owner = test_database_connect(&db, DATABASE_OWNER);
+    test_sql(owner, "UPDATE poolscope_data.partition "
+                    "SET to_at = to_at - interval '7 days'");
+    assert_int_equal(cli("status"), 0);
+    has("storage     housekeeping does not get on: partitions end in ");
+    test_sql(owner, "UPDATE poolscope_data.partition "
+                    "SET to_at = to_at + interval '7 days'");
+    PQfinish(owner);
     json_t *all = json("status --json");
     assert_int_equal(json_integer_value(json_object_get(json_array_get(all, 0),
                                                         "hosts_reporting")),

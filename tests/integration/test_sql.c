@@ -1,7 +1,7 @@
 /* The schema and what programs write through it: migrations, roles, the
- * cursor that makes ingest idempotent, rows for detection, retention. What
- * views say about samples is in test_sql_samples.c, identity and findings are
- * in test_sql_identity.c. */
+ * cursor that makes ingest idempotent, rows for detection. What views say about
+ * samples is in test_sql_samples.c, identity and findings are in
+ * test_sql_identity.c, housekeeping in test_sql_upkeep.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -647,75 +647,6 @@ static void room_is_told_from_the_newest_counters(void **state)
         "available memory 1000 600 400");
 }
 
-/* ------------------------------------------------------------- retention */
-
-static const char *maintain(void)
-{
-    return test_sql_text(writer, "SELECT poolscope_api.maintain('1 min')");
-}
-
-static void retention_drops_samples_and_keeps_summaries(void **state)
-{
-    (void)state;
-    long long host = test_host_enrol(writer, "old");
-    int tag = test_tag_id(writer, "slab", "old");
-    char ids[32];
-    (void)snprintf(ids, sizeof(ids), "{%d}", tag);
-    test_sql(writer,
-             "SELECT poolscope_api.setting_set('retention_points', '30 d')");
-    struct test_batch b = {
-        .host_id = host,
-        .session = test_session_claim(writer, host),
-        .seq = 1,
-        .at_us = psc_clock_wall_us() - 20 * 86400LL * PSC_US_PER_S,
-        .tags_kind = STORE_KEYFRAME,
-        .tag_ids = ids,
-        .bytes = "{4096}",
-    };
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    static const char in_default[] =
-        "SELECT count(*) FROM poolscope_data.snapshot_default";
-    assert_int_equal(test_sql_int(owner, in_default), 1);
-    assert_non_null(strstr(maintain(), "\"partitions_dropped\": 0"));
-    assert_int_equal(test_sql_int(owner, in_default), 0);
-    static const char history[] =
-        "SELECT count(*) FROM poolscope.pool_history('old', 'slab', 'old', "
-        "'-infinity', 'infinity')";
-    static const char hours[] = "SELECT count(*) FROM poolscope.pool_hour "
-                                "WHERE host = 'old' AND last_bytes = 4096";
-    assert_int_equal(test_sql_int(reader, history), 1);
-    assert_int_equal(test_sql_int(reader, hours), 1);
-    test_sql(writer,
-             "SELECT poolscope_api.setting_set('retention_points', '7 d')");
-    assert_null(strstr(maintain(), "\"partitions_dropped\": 0"));
-    assert_int_equal(test_sql_int(reader, history), 0);
-    assert_int_equal(test_sql_int(reader, hours), 1);
-    /* More of that hour, later still: the summary is not made worse. */
-    b.seq = 2;
-    b.bytes = "{1}";
-    b.tags_kind = STORE_DELTA;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    (void)maintain();
-    assert_int_equal(test_sql_int(reader, hours), 1);
-}
-
-static void one_maintainer_works_at_a_time(void **state)
-{
-    (void)state;
-    PGconn *other = test_database_connect(&db, DATABASE_WRITER);
-    test_sql(other, "BEGIN; SELECT poolscope_api.maintain('1 min')");
-    assert_non_null(strstr(maintain(), "\"busy\": true"));
-    test_sql(other, "ROLLBACK");
-    assert_null(strstr(maintain(), "busy"));
-    PQfinish(other);
-    assert_string_equal(state_of(writer, "SELECT poolscope_api.setting_set("
-                                         "'retention_points', '1 s')"),
-                        "P0001");
-    assert_string_equal(
-        state_of(writer, "SELECT poolscope_api.setting_set('nonsense', '1')"),
-        "P0001");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -738,8 +669,6 @@ int main(void)
         cmocka_unit_test(a_stream_elsewhere_is_told),
         cmocka_unit_test(the_worker_reads_rows_from_a_keyframe_on),
         cmocka_unit_test(room_is_told_from_the_newest_counters),
-        cmocka_unit_test(retention_drops_samples_and_keeps_summaries),
-        cmocka_unit_test(one_maintainer_works_at_a_time),
     };
     return cmocka_run_group_tests(tests, make_database, end_database);
 }
