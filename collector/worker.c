@@ -138,13 +138,16 @@ static PGconn *connect_once(struct worker *w)
 /* Returns false when the connection is of no use any more. */
 static bool maintain(struct worker *w, PGconn *conn)
 {
-    PGresult *res = PQexec(conn, "SELECT (m ->> 'more')::bool FROM "
-                                 "poolscope_api.maintain('10 seconds') AS m");
+    PGresult *res = PQexec(conn, "SELECT (m ->> 'more')::bool, m ->> 'failed' "
+                                 "FROM poolscope_api.maintain('10 seconds') m");
     bool good = PQresultStatus(res) == PGRES_TUPLES_OK;
     bool more =
         good && PQntuples(res) > 0 && strcmp(PQgetvalue(res, 0, 0), "t") == 0;
     if (!good && !atomic_load(&w->stop)) {
         psc_log_warn("housekeeping: %.200s", PQresultErrorMessage(res));
+        metrics_add(w->metrics, worker_failures, 1);
+    } else if (good && PQgetisnull(res, 0, 1) == 0) {
+        psc_log_warn("housekeeping: %.200s", PQgetvalue(res, 0, 1));
         metrics_add(w->metrics, worker_failures, 1);
     }
     PQclear(res);
