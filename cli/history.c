@@ -101,6 +101,29 @@ static int draw(struct cli *cli, const PGresult *r,
     return CLI_OK;
 }
 
+/* "also: signal_cache, pid": what else the tag accounts there. */
+static int print_aliases(const struct cli *cli, PGconn *conn,
+                         const struct cli_words *words)
+{
+    const char *params[] = {words->v[0], words->v[1], words->v[2]};
+    struct psc_error err;
+    PGresult *r;
+
+    if (query_exec(conn,
+                   "SELECT string_agg(alias, ', ' ORDER BY alias) AS aliases "
+                   "FROM poolscope.tag_alias "
+                   "WHERE host = $1 AND pool = $2 AND tag = $3",
+                   3, params, &r, &err) != 0) {
+        return cli_fail(&err);
+    }
+    if (!query_is_null(r, 0, "aliases")) {
+        cli_print_wrapped(stdout, "also: ", query_value(r, 0, "aliases"), 6,
+                          cli->width);
+    }
+    PQclear(r);
+    return CLI_OK;
+}
+
 static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
                int64_t since_us, int64_t until_us)
 {
@@ -130,7 +153,7 @@ static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
     }
     code = draw(cli, r, words, since_us, until_us);
     PQclear(r);
-    return code;
+    return code == CLI_OK ? print_aliases(cli, conn, words) : code;
 }
 
 static int history_ask(struct cli *cli, const struct command *command,
@@ -178,6 +201,7 @@ const struct command command_history = {
     "HOST POOL TAG [--since TIME] [--until TIME]",
     "one tag of one host over time, as a plot",
     "Draws the bytes of a tag as a text plot; a gap is a time without samples. "
+    "'also' names the slab caches that the kernel has merged into this one. "
     "With --json or --csv it prints one row for each snapshot instead.",
     history_options,
     "  poolscope history db-1 slab filp --since 2h\n"

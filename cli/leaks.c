@@ -102,7 +102,14 @@ static const char leak_sql[] =
     "AS attribution, "
     "(SELECT coalesce(json_agg(e ORDER BY e.at), '[]') "
     "FROM poolscope.leak_event e WHERE e.leak_id = l.leak_id) AS events, "
-    "array_to_string(l.tags, ', ') AS tag_list, " GROUP_RATE " "
+    "array_to_string(l.tags, ', ') AS tag_list, "
+    "(SELECT string_agg(tag || ': ' || array_to_string(names[1:8], ', ') || "
+    "CASE WHEN cardinality(names) > 8 THEN ', ...' ELSE '' END, '; ' "
+    "ORDER BY array_position(l.tags, tag)) "
+    "FROM (SELECT a.tag, array_agg(DISTINCT a.alias) AS names "
+    "FROM poolscope.tag_alias a JOIN poolscope.leak_host h USING (host_id) "
+    "WHERE h.leak_id = l.leak_id AND a.tag = ANY (l.tags) GROUP BY a.tag) a) "
+    "AS aliases, " GROUP_RATE " "
     "FROM poolscope.leak l WHERE l.leak_id = $1::bigint";
 
 static const char *show(const PGresult *r, const char *column, enum show how,
@@ -223,6 +230,9 @@ static void tell_head(const struct cli *cli, const PGresult *r)
     tell_moment(cli, "resolved", r, "resolved_at");
     tell_growth(cli, r);
     tell_fact(cli, "tags", "%s", query_value(r, 0, "tag_list"));
+    if (!query_is_null(r, 0, "aliases")) {
+        tell_fact(cli, "also", "%s", query_value(r, 0, "aliases"));
+    }
     tell_fact(cli, "hosts", "%s of %s that report (scope: %s)",
               query_value(r, 0, "hosts_leaking"),
               query_value(r, 0, "hosts_reporting"), query_value(r, 0, "scope"));

@@ -68,6 +68,16 @@ SELECT t.pool, t.tag, t.driver, 1.0::double precision AS confidence,
 FROM poolscope_data.tag t
 WHERE t.driver IS NOT NULL;
 
+-- What else is accounted under a tag: the kernel merges slab caches, and the
+-- tag has the name of the first.
+CREATE VIEW poolscope.tag_alias AS
+SELECT h.host_id, h.host, a ->> 'pool' AS pool, a ->> 'tag' AS tag, n.alias
+FROM poolscope_data.host h
+JOIN poolscope_data.host_state s USING (host_id)
+CROSS JOIN LATERAL jsonb_array_elements(s.aliases) a
+CROSS JOIN LATERAL regexp_split_to_table(a ->> 'names', ' ') n(alias)
+WHERE n.alias <> '';
+
 CREATE VIEW poolscope.pool_now AS
 SELECT h.host_id, h.host, t.pool, t.tag, t.driver, x.allocs, x.frees,
     x.outstanding, x.bytes, c.tags_at AS at

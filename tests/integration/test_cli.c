@@ -241,6 +241,26 @@ static void cli_history_plots_and_lists(void **state)
     assert_int_equal(cli("history db-1 slab filp --since soon"), 2);
 }
 
+/* The kernel has merged other slab caches into filp. */
+static void cli_names_what_a_tag_also_is(void **state)
+{
+    (void)state;
+    assert_int_equal(cli("history db-1 slab filp"), 0);
+    assert_null(strstr(out, "also"));
+    assert_int_equal(cli("leak 1"), 0);
+    assert_null(strstr(out, "also"));
+    PGconn *owner = test_database_connect(&db, DATABASE_OWNER);
+    test_sql(owner, "UPDATE poolscope_data.host_state SET aliases = "
+                    "'[{\"pool\": \"slab\", \"tag\": \"filp\", \"names\": "
+                    "\"pid  bio-1\"}, {\"pool\": \"slab\", \"tag\": "
+                    "\"other\", \"names\": \"x\"}]'");
+    PQfinish(owner);
+    assert_int_equal(cli("history db-1 slab filp"), 0);
+    has("\nalso: bio-1, pid\n");
+    assert_int_equal(cli("leak 1"), 0);
+    has("\nalso        filp: bio-1, pid\n");
+}
+
 static void cli_leak_tells_the_finding(void **state)
 {
     (void)state;
@@ -564,6 +584,7 @@ int main(void)
         cmocka_unit_test(cli_hosts_have_room),
         cmocka_unit_test(cli_top_sorts_and_filters),
         cmocka_unit_test(cli_history_plots_and_lists),
+        cmocka_unit_test(cli_names_what_a_tag_also_is),
         cmocka_unit_test(cli_leak_tells_the_finding),
         cmocka_unit_test(cli_leaks_show_the_group),
         cmocka_unit_test(cli_lists_events_counters_drivers),
