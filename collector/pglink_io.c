@@ -1,7 +1,8 @@
 /* libpq on libuv.
  *
- * Happy path: WAITING (no delay) -> CONNECTING -> PREPARING -> READY; jobs go
- * out as "statements, sync" and come back as "results, sync".
+ * Happy path: WAITING (no delay) -> RESOLVING (only if there are names) ->
+ * CONNECTING -> PREPARING -> READY; jobs go out as "statements, sync" and come
+ * back as "results, sync".
  *
  * Failures: a refused statement aborts its job's transaction and ends the job
  * with the server's words; the link stays. A lost connection, a server that
@@ -15,7 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/lookup_io.h"
 #include "collector/pgconnect.h"
+#include "collector/pghosts.h"
 #include "common/clock.h"
 
 enum {
@@ -37,9 +40,10 @@ static void pump(struct pglink *l);
 static void read_results(struct pglink *l);
 
 static const char *const state_names[] = {
-    [PGLINK_STOPPED] = "stopped",       [PGLINK_WAITING] = "waiting",
-    [PGLINK_CONNECTING] = "connecting", [PGLINK_PREPARING] = "preparing",
-    [PGLINK_READY] = "ready",           [PGLINK_CLOSING] = "closing",
+    [PGLINK_STOPPED] = "stopped",     [PGLINK_WAITING] = "waiting",
+    [PGLINK_RESOLVING] = "resolving", [PGLINK_CONNECTING] = "connecting",
+    [PGLINK_PREPARING] = "preparing", [PGLINK_READY] = "ready",
+    [PGLINK_CLOSING] = "closing",
 };
 
 static void set_state(struct pglink *l, enum pglink_state state)
@@ -144,6 +148,7 @@ static void on_timer(uv_timer_t *timer)
             fail(l, "the server does not answer");
         }
         break;
+    case PGLINK_RESOLVING: /* the resolver ends by itself */
     case PGLINK_STOPPED:
     case PGLINK_CLOSING: break;
     }
@@ -198,9 +203,9 @@ static int watch(struct pglink *l, int events)
 
 /* ---- connecting ---- */
 
-static void connect_now(struct pglink *l)
+static void connect_to(struct pglink *l, const char *conninfo)
 {
-    l->conn = pgconnect_start("poolscope-collector", l->settings.conninfo);
+    l->conn = pgconnect_start("poolscope-collector", conninfo);
     if (l->conn == NULL) {
         fail(l, "out of memory");
         return;
@@ -212,6 +217,34 @@ static void connect_now(struct pglink *l)
         return;
     }
     arm(l, CONNECT_MS);
+}
+
+static void on_looked_up(void *user, char *conninfo,
+                         const struct psc_error *err)
+{
+    struct pglink *l = user;
+    l->lookup = NULL;
+    if (conninfo != NULL) {
+        free(l->resolved);
+        l->resolved = conninfo;
+    } else if (l->resolved == NULL) {
+        fail(l, err->msg);
+        return;
+    }
+    connect_to(l, l->resolved);
+}
+
+static void connect_now(struct pglink *l)
+{
+    if (!l->has_names) {
+        connect_to(l, l->settings.conninfo);
+        return;
+    }
+    set_state(l, PGLINK_RESOLVING);
+    if (lookup_start(&l->lookup, l->loop, l->settings.conninfo, on_looked_up,
+                     l) != PSC_OK) {
+        fail(l, "out of memory");
+    }
 }
 
 /* One round trip sets the timeouts and prepares every statement. */
@@ -544,6 +577,7 @@ int pglink_start(struct pglink *l, uv_loop_t *loop,
         .settings = *settings,
         .loop = loop,
         .delay_us = FIRST_DELAY_MS * PSC_US_PER_MS,
+        .has_names = pghosts_has_names(settings->conninfo),
     };
     if (uv_timer_init(loop, &l->timer) != 0) {
         return PSC_IO;
@@ -566,6 +600,12 @@ void pglink_stop(struct pglink *l, void (*on_stopped)(struct pglink *link))
 {
     assert(l->state != PGLINK_STOPPED && l->state != PGLINK_CLOSING);
     l->on_stopped = on_stopped;
+    if (l->lookup != NULL) {
+        lookup_abandon(l->lookup);
+        l->lookup = NULL;
+    }
+    free(l->resolved);
+    l->resolved = NULL;
     drop_connection(l);
     set_state(l, PGLINK_CLOSING);
     uv_close((uv_handle_t *)&l->timer, on_timer_closed);

@@ -9,8 +9,8 @@
  *   pglink_start -> (connected, prepared) -> pglink_submit(job)
  *     -> job->on_send: pglink_send() … -> job->on_result … -> job->on_done
  *
- * The only thing that blocks is the resolver, when the connection string names
- * a host that is neither an address nor a socket directory. */
+ * Nothing blocks: host names are looked up off the loop, and when the resolver
+ * fails, the addresses that it gave last are used again. */
 #ifndef PSC_COLLECTOR_PGLINK_IO_H
 #define PSC_COLLECTOR_PGLINK_IO_H
 
@@ -73,6 +73,7 @@ struct pglink_job {
 enum pglink_state {
     PGLINK_STOPPED,
     PGLINK_WAITING,    /* for the next attempt to connect */
+    PGLINK_RESOLVING,  /* names of hosts are being looked up */
     PGLINK_CONNECTING, /* PQconnectPoll() */
     PGLINK_PREPARING,  /* settings and prepared statements */
     PGLINK_READY,
@@ -91,6 +92,7 @@ struct pglink_settings {
     void *user;
 };
 
+struct lookup;
 struct pglink_watch; /* a socket under uv_poll, on the heap until closed */
 
 struct pglink {
@@ -98,6 +100,9 @@ struct pglink {
     enum pglink_state state;
     uv_loop_t *loop;
     PGconn *conn;               /* owned */
+    bool has_names;             /* conninfo has, that must be looked up */
+    struct lookup *lookup;      /* while RESOLVING */
+    char *resolved;             /* owned; conninfo with addresses, or NULL */
     struct pglink_watch *watch; /* of conn's socket; owned */
     uv_timer_t timer;           /* delay, connect deadline, or watchdog */
     bool timer_open;
