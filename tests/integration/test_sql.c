@@ -17,35 +17,10 @@
 
 #include "common/clock.h"
 #include "sql/migrate.h"
-#include "tests/lib/database.h"
 #include "tests/lib/store.h"
 #include "tests/lib/temp.h"
 
 enum { SQL_BYTES = 2048 };
-
-static struct test_database db;
-static PGconn *owner;
-static PGconn *writer;
-static PGconn *reader;
-
-static int make_database(void **state)
-{
-    (void)state;
-    test_database_migrated(&db, false);
-    owner = test_database_connect(&db, DATABASE_OWNER);
-    writer = test_database_connect(&db, DATABASE_WRITER);
-    reader = test_database_connect(&db, DATABASE_READER);
-    return 0;
-}
-
-static int end_database(void **state)
-{
-    (void)state;
-    PQfinish(owner);
-    PQfinish(writer);
-    PQfinish(reader);
-    return 0;
-}
 
 /* SQLSTATE of a statement, "00000" if it succeeds. */
 static const char *state_of(PGconn *conn, const char *sql)
@@ -65,11 +40,13 @@ static void migrations_run_once(void **state)
     (void)state;
     int applied = -1;
     struct psc_error err = {0};
-    assert_int_equal(migrate_connection(owner, &applied, &err), PSC_OK);
+    assert_int_equal(migrate_connection(test_store.owner, &applied, &err),
+                     PSC_OK);
     assert_int_equal(applied, 0);
-    assert_int_equal(migrate_check(reader, &err), PSC_OK);
-    assert_int_equal(test_sql_int(reader, "SELECT max(version) FROM "
-                                          "poolscope.schema_version"),
+    assert_int_equal(migrate_check(test_store.reader, &err), PSC_OK);
+    assert_int_equal(test_sql_int(test_store.reader,
+                                  "SELECT max(version) FROM "
+                                  "poolscope.schema_version"),
                      migrate_newest());
 }
 
@@ -78,7 +55,7 @@ static void migrators_at_once_do_not_meet(void **state)
 {
     (void)state;
     enum { MIGRATORS = 4 };
-    const char *conninfo = test_database_beside(&db);
+    const char *conninfo = test_database_beside(&test_store.db);
     pid_t children[MIGRATORS];
     for (int i = 0; i < MIGRATORS; i++) {
         children[i] = fork();
@@ -107,21 +84,22 @@ static void a_newer_database_is_refused(void **state)
 {
     (void)state;
     struct psc_error err = {0};
-    test_sql(owner, "INSERT INTO poolscope.schema_version "
-                    "VALUES (999, '999_future.sql', '9.9')");
-    assert_int_equal(migrate_connection(owner, NULL, &err), PSC_UNSUPPORTED);
+    test_sql(test_store.owner, "INSERT INTO poolscope.schema_version "
+                               "VALUES (999, '999_future.sql', '9.9')");
+    assert_int_equal(migrate_connection(test_store.owner, NULL, &err),
+                     PSC_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "999"));
-    assert_int_equal(migrate_check(reader, &err), PSC_UNSUPPORTED);
-    test_sql(owner, "DELETE FROM poolscope.schema_version "
-                    "WHERE version = 999");
-    assert_int_equal(migrate_connection(owner, NULL, &err), PSC_OK);
+    assert_int_equal(migrate_check(test_store.reader, &err), PSC_UNSUPPORTED);
+    test_sql(test_store.owner, "DELETE FROM poolscope.schema_version "
+                               "WHERE version = 999");
+    assert_int_equal(migrate_connection(test_store.owner, NULL, &err), PSC_OK);
 }
 
 static void an_empty_database_is_told_from_ours(void **state)
 {
     (void)state;
     struct psc_error err = {0};
-    PGconn *conn = PQconnectdb(test_database_beside(&db));
+    PGconn *conn = PQconnectdb(test_database_beside(&test_store.db));
     assert_int_equal(migrate_check(conn, &err), PSC_MISSING);
     PQfinish(conn);
 }
@@ -130,12 +108,13 @@ static void a_user_without_rights_learns_what_is_missing(void **state)
 {
     (void)state;
     struct psc_error err = {0};
-    if (db.data_dir == NULL) {
+    if (test_store.db.data_dir == NULL) {
         skip(); /* whoever has a DSN for us may become the owner */
     }
-    assert_int_equal(migrate_connection(reader, NULL, &err), PSC_PERMISSION);
+    assert_int_equal(migrate_connection(test_store.reader, NULL, &err),
+                     PSC_PERMISSION);
     assert_non_null(strstr(err.msg, "poolscope_owner"));
-    assert_int_equal(test_sql_int(reader, "SELECT 1"), 1);
+    assert_int_equal(test_sql_int(test_store.reader, "SELECT 1"), 1);
 }
 
 /* ---------------------------------------------------------------- roles */
@@ -143,15 +122,17 @@ static void a_user_without_rights_learns_what_is_missing(void **state)
 static void the_reader_reads_views_and_nothing_else(void **state)
 {
     (void)state;
-    PGresult *views = PQexec(reader, "SELECT viewname FROM pg_views "
-                                     "WHERE schemaname = 'poolscope'");
+    PGresult *views =
+        PQexec(test_store.reader, "SELECT viewname FROM pg_views "
+                                  "WHERE schemaname = 'poolscope'");
     assert_true(PQntuples(views) >= 18);
     for (int i = 0; i < PQntuples(views); i++) {
-        (void)test_sql_textf(reader, "SELECT count(*) FROM poolscope.%s",
+        (void)test_sql_textf(test_store.reader,
+                             "SELECT count(*) FROM poolscope.%s",
                              PQgetvalue(views, i, 0));
     }
     PQclear(views);
-    (void)test_sql_text(reader,
+    (void)test_sql_text(test_store.reader,
                         "SELECT count(*) FROM poolscope.fleet_growth('1 h')");
     static const char *const forbidden[] = {
         "SELECT * FROM poolscope_data.host",
@@ -164,7 +145,7 @@ static void the_reader_reads_views_and_nothing_else(void **state)
         "DROP VIEW poolscope.host",
     };
     for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
-        assert_string_equal(state_of(reader, forbidden[i]), "42501");
+        assert_string_equal(state_of(test_store.reader, forbidden[i]), "42501");
     }
 }
 
@@ -182,10 +163,10 @@ static void the_writer_writes_by_functions_only(void **state)
         "INSERT INTO poolscope.schema_version VALUES (77, '', '')",
     };
     for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
-        assert_string_equal(state_of(writer, forbidden[i]), "42501");
+        assert_string_equal(state_of(test_store.writer, forbidden[i]), "42501");
     }
-    assert_int_equal(test_sql_int(writer, "SELECT count(*) FROM "
-                                          "poolscope.leak"),
+    assert_int_equal(test_sql_int(test_store.writer, "SELECT count(*) FROM "
+                                                     "poolscope.leak"),
                      0);
 }
 
@@ -235,21 +216,23 @@ static void views_have_the_columns_of_the_contract(void **state)
         char sql[SQL_BYTES];
         (void)snprintf(sql, sizeof(sql), "SELECT %s FROM poolscope.%s LIMIT 0",
                        wanted[i][1], wanted[i][0]);
-        test_sql(reader, sql);
+        test_sql(test_store.reader, sql);
     }
     assert_int_equal(
-        test_sql_int(owner, "SELECT count(*) FROM information_schema.columns "
-                            "WHERE table_schema = 'poolscope' AND "
-                            "column_name LIKE '%\\_bytes' AND "
-                            "data_type <> 'bigint'"),
+        test_sql_int(test_store.owner,
+                     "SELECT count(*) FROM information_schema.columns "
+                     "WHERE table_schema = 'poolscope' AND "
+                     "column_name LIKE '%\\_bytes' AND "
+                     "data_type <> 'bigint'"),
         0);
     /* Counts too. */
     assert_int_equal(
-        test_sql_int(owner, "SELECT count(*) FROM information_schema.columns "
-                            "WHERE table_schema = 'poolscope' AND "
-                            "(column_name LIKE '%hosts%' OR column_name IN "
-                            "('leaking_with', 'leaking_without', 'attempts')) "
-                            "AND data_type <> 'bigint'"),
+        test_sql_int(test_store.owner,
+                     "SELECT count(*) FROM information_schema.columns "
+                     "WHERE table_schema = 'poolscope' AND "
+                     "(column_name LIKE '%hosts%' OR column_name IN "
+                     "('leaking_with', 'leaking_without', 'attempts')) "
+                     "AND data_type <> 'bigint'"),
         0);
 }
 
@@ -259,7 +242,7 @@ static void views_have_the_columns_of_the_contract(void **state)
 static long long lost_of(long long host)
 {
     return strtoll(
-        test_sql_textf(reader,
+        test_sql_textf(test_store.reader,
                        "SELECT coalesce(sum((details ->> 'to_seq')::bigint "
                        "- (details ->> 'from_seq')::bigint + 1), 0) "
                        "FROM poolscope.event WHERE host_id = %lld "
@@ -271,30 +254,30 @@ static long long lost_of(long long host)
 static void batches_are_stored_exactly_once(void **state)
 {
     (void)state;
-    long long id = test_host_enrol(writer, "once");
+    long long id = test_host_enrol(test_store.writer, "once");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id),
+        .session = test_session_claim(test_store.writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
     };
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_string_equal(test_batch_store(writer, &b), "duplicate");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "duplicate");
     b.seq = 2;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     b.first_seq = 5; /* 3 and 4 are lost; 5 and 6 are one sample */
     b.seq = 6;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     assert_int_equal(lost_of(id), 2);
     assert_string_equal(
         test_sql_textf(
-            writer,
+            test_store.writer,
             "SELECT string_agg(first_seq || '-' || seq, ' ' ORDER BY n) "
             "FROM poolscope_api.stored_batches(%lld)",
             id),
         "1-1 2-2 5-6");
     /* All three were captured at one time, yet times differ. */
-    assert_string_equal(test_sql_textf(writer,
+    assert_string_equal(test_sql_textf(test_store.writer,
                                        "SELECT count(DISTINCT at) FROM "
                                        "poolscope_api.stored_batches(%lld)",
                                        id),
@@ -304,48 +287,48 @@ static void batches_are_stored_exactly_once(void **state)
 static void a_newer_session_fences_an_older_one(void **state)
 {
     (void)state;
-    long long id = test_host_enrol(writer, "superseded");
+    long long id = test_host_enrol(test_store.writer, "superseded");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id),
+        .session = test_session_claim(test_store.writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
     };
-    long long newer = test_session_claim(writer, id);
+    long long newer = test_session_claim(test_store.writer, id);
     assert_true(newer > b.session);
-    assert_string_equal(test_batch_store(writer, &b), "superseded");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "superseded");
     b.session = newer;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     b.host_id = 999999;
-    assert_string_equal(test_batch_store(writer, &b), "superseded");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "superseded");
 }
 
 static void a_stream_that_returns_goes_on_where_it_stood(void **state)
 {
     (void)state;
     static const char other[] = "00000000-0000-0000-0000-0000000000ab";
-    long long id = test_host_enrol(writer, "streams");
+    long long id = test_host_enrol(test_store.writer, "streams");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id),
+        .session = test_session_claim(test_store.writer, id),
         .seq = 7, /* a first seq above 1: six never came */
         .at_us = psc_clock_wall_us(),
     };
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     assert_int_equal(lost_of(id), 6);
     b.stream = other;
     b.seq = 1;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     assert_int_equal(lost_of(id), 6);
     assert_string_equal(
         test_sql_textf(
-            writer,
+            test_store.writer,
             "SELECT result || ' ' || seq FROM poolscope_api.stream_open("
             "%lld, %lld, '" STORE_STREAM "', 11)",
             id, b.session),
         "ok 7");
     assert_string_equal(
-        test_sql_textf(reader,
+        test_sql_textf(test_store.reader,
                        "SELECT dropped_batches FROM poolscope.host "
                        "WHERE host_id = %lld",
                        id),
@@ -356,7 +339,7 @@ static void interning_is_stable_and_bounded(void **state)
 {
     (void)state;
     assert_string_equal(
-        test_sql_text(writer,
+        test_sql_text(test_store.writer,
                       "SELECT a = b AND a[1] = a[3] AND a[1] <> a[2] FROM "
                       "(SELECT poolscope_api.intern_tags("
                       " '{slab,vmalloc,slab}', '{x,x,x}', '{8,8,8}') AS a) q,"
@@ -364,16 +347,19 @@ static void interning_is_stable_and_bounded(void **state)
                       " '{slab,vmalloc,slab}', '{x,x,x}', '{8,8,40}') AS b) r"),
         "t");
     assert_string_equal(
-        test_sql_text(writer, "SELECT flags FROM poolscope_api.tag_info("
-                              "poolscope_api.intern_tags('{slab}', '{x}', "
-                              "'{8}'))"),
+        test_sql_text(test_store.writer,
+                      "SELECT flags FROM poolscope_api.tag_info("
+                      "poolscope_api.intern_tags('{slab}', '{x}', "
+                      "'{8}'))"),
         "40");
-    test_sql(writer, "SELECT poolscope_api.setting_set('max_tags', '1')");
-    assert_string_equal(test_sql_text(writer,
+    test_sql(test_store.writer,
+             "SELECT poolscope_api.setting_set('max_tags', '1')");
+    assert_string_equal(test_sql_text(test_store.writer,
                                       "SELECT poolscope_api.intern_tags("
                                       "'{slab}', '{one too many}', '{8}')"),
                         "{NULL}");
-    test_sql(writer, "SELECT poolscope_api.setting_set('max_tags', '1000000')");
+    test_sql(test_store.writer,
+             "SELECT poolscope_api.setting_set('max_tags', '1000000')");
 }
 
 /* A name that comes back after months is in use from then on. */
@@ -390,18 +376,21 @@ static void a_name_that_returns_is_not_forgotten(void **state)
         "SELECT tag FROM poolscope_data.tag WHERE tag IN ('back', 'lost') "
         "UNION ALL SELECT 'counter ' || counter FROM "
         "poolscope_data.counter_name WHERE counter = 'back') AS x(name)";
-    test_sql(writer, intern);
-    test_sql(writer, "SELECT poolscope_api.intern_tags('{slab}', '{lost}', "
-                     "'{8}')");
-    test_sql(owner, "UPDATE poolscope_data.tag SET last_seen = "
-                    "now() - interval '1 year' WHERE tag IN ('back', 'lost'); "
-                    "UPDATE poolscope_data.counter_name SET last_seen = "
-                    "now() - interval '1 year' WHERE counter = 'back'");
-    assert_int_equal(test_sql_int(writer, loaded), 1);
-    test_sql(writer, intern);
-    assert_int_equal(test_sql_int(writer, loaded), 2);
-    test_sql(owner, "SELECT poolscope_data.registry_forget()");
-    assert_string_equal(test_sql_text(owner, names), "back counter back");
+    test_sql(test_store.writer, intern);
+    test_sql(test_store.writer,
+             "SELECT poolscope_api.intern_tags('{slab}', '{lost}', "
+             "'{8}')");
+    test_sql(test_store.owner,
+             "UPDATE poolscope_data.tag SET last_seen = "
+             "now() - interval '1 year' WHERE tag IN ('back', 'lost'); "
+             "UPDATE poolscope_data.counter_name SET last_seen = "
+             "now() - interval '1 year' WHERE counter = 'back'");
+    assert_int_equal(test_sql_int(test_store.writer, loaded), 1);
+    test_sql(test_store.writer, intern);
+    assert_int_equal(test_sql_int(test_store.writer, loaded), 2);
+    test_sql(test_store.owner, "SELECT poolscope_data.registry_forget()");
+    assert_string_equal(test_sql_text(test_store.owner, names),
+                        "back counter back");
 }
 
 /* A unit has one host's state and comes to another's, while heartbeats of both
@@ -409,12 +398,13 @@ static void a_name_that_returns_is_not_forgotten(void **state)
 static void heartbeats_and_units_do_not_deadlock(void **state)
 {
     (void)state;
-    long long one = test_host_enrol(writer, "heart one");
-    long long two = test_host_enrol(writer, "heart two");
-    long long session = test_session_claim(writer, two); /* its row is first */
+    long long one = test_host_enrol(test_store.writer, "heart one");
+    long long two = test_host_enrol(test_store.writer, "heart two");
+    long long session =
+        test_session_claim(test_store.writer, two); /* its row is first */
     struct test_batch b = {
         .host_id = one,
-        .session = test_session_claim(writer, one),
+        .session = test_session_claim(test_store.writer, one),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .sources = "[]",
@@ -425,15 +415,15 @@ static void heartbeats_and_units_do_not_deadlock(void **state)
                    "'{%lld,%lld}', ARRAY[now(), now()], '{0,0}', '{0,0}', "
                    "'{0,0}')",
                    two, one, session, b.session);
-    PGconn *other = test_database_connect(&db, DATABASE_WRITER);
-    test_sql(writer, "BEGIN");
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    PGconn *other = test_database_connect(&test_store.db, DATABASE_WRITER);
+    test_sql(test_store.writer, "BEGIN");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     assert_int_equal(PQsendQuery(other, sql), 1);
     (void)usleep(300000); /* for it to wait */
     b.host_id = two;
     b.session = session;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    test_sql(writer, "COMMIT");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    test_sql(test_store.writer, "COMMIT");
     PGresult *result = PQgetResult(other);
     assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
     PQclear(result);
@@ -443,10 +433,10 @@ static void heartbeats_and_units_do_not_deadlock(void **state)
 static void hosts_tell_how_they_fare(void **state)
 {
     (void)state;
-    long long id = test_host_enrol(writer, "fares");
+    long long id = test_host_enrol(test_store.writer, "fares");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id),
+        .session = test_session_claim(test_store.writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .sources = "[{\"name\": \"slabinfo\", \"state\": \"unavailable\", "
@@ -458,10 +448,10 @@ static void hosts_tell_how_they_fare(void **state)
                   "{\"at_us\": 9223372036854775807, \"source\": \"kernel\", "
                   "\"event_id\": \"x\", \"details\": \"no JSON {\"}]",
     };
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     assert_string_equal(
         test_sql_textf(
-            reader,
+            test_store.reader,
             "SELECT status || ' ' || source_errors FROM poolscope.host "
             "WHERE host_id = %lld",
             id),
@@ -469,32 +459,34 @@ static void hosts_tell_how_they_fare(void **state)
         "\"message\": \"no permission\"}}");
     assert_string_equal(
         test_sql_textf(
-            reader,
+            test_store.reader,
             "SELECT string_agg(details::text, ' ' ORDER BY event_id) "
             "FROM poolscope.event WHERE host_id = %lld",
             id),
         "{\"order\": 3} {\"text\": \"no JSON {\"}");
-    test_sql(writer, "SELECT poolscope_api.host_label('fares', "
-                     "'{\"role\": \"db\", \"rack\": \"7\"}')");
+    test_sql(test_store.writer, "SELECT poolscope_api.host_label('fares', "
+                                "'{\"role\": \"db\", \"rack\": \"7\"}')");
     assert_string_equal(
-        test_sql_textf(reader, "SELECT role || (labels ->> 'rack') FROM "
-                               "poolscope.host WHERE host = 'fares'"),
+        test_sql_textf(test_store.reader,
+                       "SELECT role || (labels ->> 'rack') FROM "
+                       "poolscope.host WHERE host = 'fares'"),
         "db7");
-    test_sql(owner, "UPDATE poolscope_data.host_state SET seen_at = "
-                    "now() - interval '6 min'; "
-                    "UPDATE poolscope_data.ingest_cursor SET last_at = "
-                    "now() - interval '6 min'");
+    test_sql(test_store.owner,
+             "UPDATE poolscope_data.host_state SET seen_at = "
+             "now() - interval '6 min'; "
+             "UPDATE poolscope_data.ingest_cursor SET last_at = "
+             "now() - interval '6 min'");
     assert_string_equal(
-        test_sql_textf(reader,
+        test_sql_textf(test_store.reader,
                        "SELECT status FROM poolscope.host WHERE host_id = %lld",
                        id),
         "silent");
     (void)test_sql_textf(
-        writer,
+        test_store.writer,
         "SELECT poolscope_api.host_heartbeat('{%lld}', '{%lld}', "
         "ARRAY[now()], '{0}', '{5000}', '{0}')",
         id, b.session);
-    assert_string_equal(test_sql_textf(reader,
+    assert_string_equal(test_sql_textf(test_store.reader,
                                        "SELECT status || spool_bytes FROM "
                                        "poolscope.host WHERE host_id = %lld",
                                        id),
@@ -505,10 +497,10 @@ static void events_are_stored_once(void **state)
 {
     (void)state;
     static const char other_boot[] = "00000000-0000-0000-0000-0000000000b1";
-    long long id = test_host_enrol(writer, "events");
+    long long id = test_host_enrol(test_store.writer, "events");
     struct test_batch b = {
         .host_id = id,
-        .session = test_session_claim(writer, id),
+        .session = test_session_claim(test_store.writer, id),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .events = "[{\"position\": 5, \"source\": \"kernel\"}, "
@@ -518,18 +510,18 @@ static void events_are_stored_once(void **state)
     };
     static const char count[] = "SELECT count(*) FROM poolscope.event "
                                 "WHERE host_id = %lld";
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_string_equal(test_sql_textf(reader, count, id), "4");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    assert_string_equal(test_sql_textf(test_store.reader, count, id), "4");
     b.seq = 2; /* told again, and one more: those without position count */
     b.events = "[{\"position\": 7, \"source\": \"kernel\"}, "
                "{\"position\": 8, \"source\": \"kernel\"}, "
                "{\"source\": \"kernel\"}]";
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_string_equal(test_sql_textf(reader, count, id), "6");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    assert_string_equal(test_sql_textf(test_store.reader, count, id), "6");
     b.seq = 3; /* another boot counts anew */
     b.boot_id = other_boot;
-    assert_string_equal(test_batch_store(writer, &b), "stored");
-    assert_string_equal(test_sql_textf(reader, count, id), "9");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    assert_string_equal(test_sql_textf(test_store.reader, count, id), "9");
 
     for (int i = 0; i < 10; i++) { /* sources without end */
         char list[20000] = "[";
@@ -541,36 +533,38 @@ static void events_are_stored_once(void **state)
         }
         b.seq++;
         b.events = strcat(list, "]");
-        assert_string_equal(test_batch_store(writer, &b), "stored");
+        assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     }
     static const char sources[] =
         "SELECT count(*) < 100 FROM poolscope_data.host_state, "
         "jsonb_object_keys(event_positions) WHERE host_id = %lld";
-    assert_string_equal(test_sql_textf(owner, sources, id), "t");
+    assert_string_equal(test_sql_textf(test_store.owner, sources, id), "t");
 }
 
 static void a_stream_elsewhere_is_told(void **state)
 {
     (void)state;
-    long long id = test_host_enrol(writer, "elsewhere");
-    long long session = test_session_claim(writer, id);
+    long long id = test_host_enrol(test_store.writer, "elsewhere");
+    long long session = test_session_claim(test_store.writer, id);
     static const char reject[] =
         "SELECT poolscope_api.batch_reject(%lld, %lld, '" STORE_STREAM
         "', %d, %d, 'why')";
     (void)test_sql_textf(
-        writer,
+        test_store.writer,
         "SELECT poolscope_api.stream_open(%lld, %lld, '" STORE_STREAM "', 0)",
         id, session);
-    assert_string_equal(test_sql_textf(writer, reject, id, session, 3, 4),
-                        "retry");
-    assert_string_equal(test_sql_textf(writer, reject, id, session, 0, 4),
-                        "stored");
-    assert_string_equal(test_sql_textf(writer, reject, id, session, 0, 4),
-                        "duplicate");
-    assert_string_equal(test_sql_textf(writer, reject, id, session - 1, 4, 5),
-                        "superseded");
     assert_string_equal(
-        test_sql_textf(reader,
+        test_sql_textf(test_store.writer, reject, id, session, 3, 4), "retry");
+    assert_string_equal(
+        test_sql_textf(test_store.writer, reject, id, session, 0, 4), "stored");
+    assert_string_equal(
+        test_sql_textf(test_store.writer, reject, id, session, 0, 4),
+        "duplicate");
+    assert_string_equal(
+        test_sql_textf(test_store.writer, reject, id, session - 1, 4, 5),
+        "superseded");
+    assert_string_equal(
+        test_sql_textf(test_store.reader,
                        "SELECT count(*) FROM poolscope.event WHERE "
                        "host_id = %lld AND event_id = 'batch_rejected'",
                        id),
@@ -582,13 +576,13 @@ static void a_stream_elsewhere_is_told(void **state)
 static void the_worker_reads_rows_from_a_keyframe_on(void **state)
 {
     (void)state;
-    long long host = test_host_enrol(writer, "worker");
-    int tag = test_tag_id(writer, "slab", "worker");
+    long long host = test_host_enrol(test_store.writer, "worker");
+    int tag = test_tag_id(test_store.writer, "slab", "worker");
     char ids[32];
     (void)snprintf(ids, sizeof(ids), "{%d}", tag);
     struct test_batch b = {
         .host_id = host,
-        .session = test_session_claim(writer, host),
+        .session = test_session_claim(test_store.writer, host),
         .tag_ids = ids,
         .bytes = "{4096}",
         .tags_gone = "{}",
@@ -598,21 +592,24 @@ static void the_worker_reads_rows_from_a_keyframe_on(void **state)
         b.seq = i;
         b.at_us = begin_us + i * PSC_US_PER_S;
         b.tags_kind = i % 4 == 1 ? STORE_KEYFRAME : STORE_DELTA;
-        assert_string_equal(test_batch_store(writer, &b), "stored");
+        assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     }
     static const char sql[] =
         "SELECT string_agg(n::text, ' ' ORDER BY n) FROM "
         "poolscope_api.tag_rows(%lld, %d, 'epoch'::timestamptz + "
         "%lld * interval '1 us', %d)";
-    assert_string_equal(test_sql_textf(writer, sql, host, 0,
+    assert_string_equal(test_sql_textf(test_store.writer, sql, host, 0,
                                        (long long)(begin_us + 7 * PSC_US_PER_S),
                                        100),
                         "5 6 7 8 9 10");
-    assert_string_equal(test_sql_textf(writer, sql, host, 0, 0LL, 3), "1 2 3");
-    assert_string_equal(test_sql_textf(writer, sql, host, 8, 0LL, 100), "9 10");
-    assert_string_equal(test_sql_textf(writer, sql, host, 10, 0LL, 100), "");
+    assert_string_equal(test_sql_textf(test_store.writer, sql, host, 0, 0LL, 3),
+                        "1 2 3");
     assert_string_equal(
-        test_sql_textf(writer,
+        test_sql_textf(test_store.writer, sql, host, 8, 0LL, 100), "9 10");
+    assert_string_equal(
+        test_sql_textf(test_store.writer, sql, host, 10, 0LL, 100), "");
+    assert_string_equal(
+        test_sql_textf(test_store.writer,
                        "SELECT n FROM poolscope_api.host_positions() "
                        "WHERE host_id = %lld",
                        host),
@@ -622,28 +619,31 @@ static void the_worker_reads_rows_from_a_keyframe_on(void **state)
 static void room_is_told_from_the_newest_counters(void **state)
 {
     (void)state;
-    long long host = test_host_enrol(writer, "roomy");
+    long long host = test_host_enrol(test_store.writer, "roomy");
     char ids[64];
     (void)snprintf(
         ids, sizeof(ids), "{%d,%d,%d,%d}",
-        test_counter_id(writer, "node_memory_MemTotal_bytes", ""),
-        test_counter_id(writer, "node_memory_MemAvailable_bytes", ""),
-        test_counter_id(writer, "node_memory_CommitLimit_bytes", ""),
-        test_counter_id(writer, "node_memory_Committed_AS_bytes", ""));
+        test_counter_id(test_store.writer, "node_memory_MemTotal_bytes", ""),
+        test_counter_id(test_store.writer, "node_memory_MemAvailable_bytes",
+                        ""),
+        test_counter_id(test_store.writer, "node_memory_CommitLimit_bytes", ""),
+        test_counter_id(test_store.writer, "node_memory_Committed_AS_bytes",
+                        ""));
     struct test_batch b = {
         .host_id = host,
-        .session = test_session_claim(writer, host),
+        .session = test_session_claim(test_store.writer, host),
         .seq = 1,
         .at_us = psc_clock_wall_us(),
         .counters_kind = STORE_KEYFRAME,
         .counter_ids = ids,
         .counter_values = "{1000,400,900,100}",
     };
-    assert_string_equal(test_batch_store(writer, &b), "stored");
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     assert_string_equal(
-        test_sql_text(reader, "SELECT string_agg(concat_ws(' ', resource, "
-                              "limit_bytes, used_bytes, room_bytes), ',') "
-                              "FROM poolscope.host_room WHERE host = 'roomy'"),
+        test_sql_text(test_store.reader,
+                      "SELECT string_agg(concat_ws(' ', resource, "
+                      "limit_bytes, used_bytes, room_bytes), ',') "
+                      "FROM poolscope.host_room WHERE host = 'roomy'"),
         "available memory 1000 600 400");
 }
 
@@ -670,5 +670,5 @@ int main(void)
         cmocka_unit_test(the_worker_reads_rows_from_a_keyframe_on),
         cmocka_unit_test(room_is_told_from_the_newest_counters),
     };
-    return cmocka_run_group_tests(tests, make_database, end_database);
+    return cmocka_run_group_tests(tests, test_store_begin, test_store_end);
 }

@@ -15,6 +15,28 @@
 
 enum { BATCH_PARAMETERS = 21, NUMBER_BYTES = 32 };
 
+struct test_store test_store;
+
+int test_store_begin(void **state)
+{
+    struct test_store *s = &test_store;
+    (void)state;
+    test_database_migrated(&s->db, false);
+    s->owner = test_database_connect(&s->db, DATABASE_OWNER);
+    s->writer = test_database_connect(&s->db, DATABASE_WRITER);
+    s->reader = test_database_connect(&s->db, DATABASE_READER);
+    return 0;
+}
+
+int test_store_end(void **state)
+{
+    (void)state;
+    PQfinish(test_store.owner);
+    PQfinish(test_store.writer);
+    PQfinish(test_store.reader);
+    return 0;
+}
+
 static const char *ask(PGconn *conn, const char *sql, int n,
                        const char *const *values)
 {

@@ -7,10 +7,22 @@
 #include <libpq-fe.h>
 #include <stdint.h>
 
+#include "tests/lib/database.h"
+
 enum { STORE_NONE = 0, STORE_DELTA = 1, STORE_KEYFRAME = 2 };
 
 #define STORE_STREAM "00000000-0000-0000-0000-0000000000aa"
 #define STORE_BOOT   "00000000-0000-0000-0000-0000000000b0"
+
+/* A migrated database and a connection for each of its roles: what the tests
+ * of one program share. begin and end are a group's set-up and tear-down. */
+struct test_store {
+    struct test_database db;
+    PGconn *owner, *writer, *reader;
+};
+extern struct test_store test_store;
+int test_store_begin(void **state);
+int test_store_end(void **state);
 
 /* Arrays are PostgreSQL's text form, "{1,2,NULL}"; NULL is SQL's NULL. */
 struct test_batch {
