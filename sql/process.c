@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -44,8 +45,9 @@ static void become(const struct account *as)
     }
 }
 
-/* In the child; does not return. */
-static void run(const struct process *p, int out_fd)
+/* In the child; does not return. In a session of its own, so that Ctrl-C does
+ * not reach a server that it starts; killed when @parent dies. */
+static void run(const struct process *p, int out_fd, pid_t parent)
 {
     (void)setsid();
     sigset_t none;
@@ -61,7 +63,10 @@ static void run(const struct process *p, int out_fd)
     }
     (void)close_range(STDERR_FILENO + 1, ~0U, 0);
     (void)umask(077);
-    become(p->as);
+    become(p->as); /* which would clear the next */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
+        _exit(CHILD_CANNOT_RUN);
+    }
     if (chdir(p->dir != NULL ? p->dir : "/") != 0) {
         _exit(CHILD_CANNOT_ENTER);
     }
@@ -136,6 +141,7 @@ int process_run(const struct process *p, int *exit_code, struct psc_error *err)
     if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
         return psc_error_set(err, PSC_IO, "pipe: %s", strerror(errno));
     }
+    pid_t self = getpid();
     pid_t pid = fork();
     if (pid < 0) {
         int saved = errno;
@@ -144,7 +150,7 @@ int process_run(const struct process *p, int *exit_code, struct psc_error *err)
         return psc_error_set(err, PSC_IO, "fork: %s", strerror(saved));
     }
     if (pid == 0) {
-        run(p, pipe_fds[1]);
+        run(p, pipe_fds[1], self);
     }
     (void)close(pipe_fds[1]);
     int64_t deadline_us = psc_clock_mono_us() + p->timeout_s * PSC_US_PER_S;
