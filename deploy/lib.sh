@@ -50,8 +50,8 @@ install_packages() {
     command -v apt-get >/dev/null ||
         die "not a Debian system; please install: $(echo $packages)"
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
-        die "these packages are missing: $(echo $packages); install sudo, or" \
-            "as root: apt-get install --no-install-recommends $(echo $packages)"
+        die "packages are missing and there is no sudo. As root, run:" \
+            "apt-get install --no-install-recommends $(echo $packages)"
     say "Installing with apt-get: $(echo $packages)"
     apt_install $packages
 }
