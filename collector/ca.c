@@ -323,6 +323,27 @@ int ca_open(struct ca *ca, const char *dir, const char *names,
     return rc;
 }
 
+int ca_reload(struct ca *ca, const char *names, struct psc_error *err)
+{
+    struct ca fresh;
+    if (!exists(ca, "ca.pem")) { /* it would be made anew */
+        return psc_error_set(err, PSC_CONFIG, "%s/ca.pem is missing", ca->dir);
+    }
+    int rc = ca_open(&fresh, ca->dir, names, err);
+    if (rc == PSC_OK &&
+        memcmp(fresh.sha256, ca->sha256, sizeof(ca->sha256)) != 0) {
+        rc = psc_error_set(err, PSC_CONFIG,
+                           "%s/ca.pem is another CA: that needs a restart",
+                           ca->dir);
+        ca_close(&fresh);
+    }
+    if (rc == PSC_OK) {
+        ca_close(ca);
+        *ca = fresh;
+    }
+    return rc;
+}
+
 void ca_close(struct ca *ca)
 {
     free(ca->dir);

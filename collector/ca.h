@@ -47,6 +47,12 @@ void ca_close(struct ca *ca);
 PSC_MUST_CHECK int ca_refresh(struct ca *ca, int64_t now_us,
                               struct psc_error *err);
 
+/* Read everything again, with these @names: another server certificate, more
+ * certificates in the bundle. Another CA is refused, and on any error @ca is
+ * as it was. Sessions keep what they began with. */
+PSC_MUST_CHECK int ca_reload(struct ca *ca, const char *names,
+                             struct psc_error *err);
+
 /* Issue a certificate for a host: its chain as PEM appended to @pem. */
 PSC_MUST_CHECK int ca_issue(const struct ca *ca, struct psc_bytes request,
                             int64_t host_id, const char *host,

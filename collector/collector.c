@@ -23,6 +23,7 @@
 #include "collector/ingest.h"
 #include "collector/listener.h"
 #include "collector/metrics.h"
+#include "collector/reload.h"
 #include "collector/session.h"
 #include "collector/store.h"
 #include "collector/worker.h"
@@ -285,32 +286,35 @@ static void on_tick(uv_timer_t *timer)
 
 /* ---- signals ---- */
 
-/* SIGHUP: the log level as the configuration says now. */
-static void reread_log_level(struct collector *c)
+/* SIGHUP: the configuration and the certificates as they are now. Sessions
+ * stay, and keep what they began with. */
+static void reload(struct collector *c)
 {
-    struct options fresh;
-    struct command_line line;
     struct psc_error err = {.msg = ""};
     enum psc_log_level level;
-    memset(&fresh, 0, sizeof(fresh));
-    int rc = psc_config_defaults(collector_options, &fresh, &err);
-    if (rc == PSC_OK) {
-        rc = options_read(c->argc, c->argv, &fresh, &line, &err);
+    struct options *o = c->options;
+    if (reload_options(c->argc, c->argv, o, &err) != PSC_OK) {
+        psc_log_error("nothing is read again: %s", err.msg);
+        return;
     }
-    if (rc == PSC_OK && psc_log_level_parse(fresh.log_level, &level)) {
+    if (psc_log_level_parse(o->log_level, &level)) {
         psc_log_init("poolscope-collector", level);
-        psc_log_info("log level %s", fresh.log_level);
-    } else {
-        psc_log_error("the configuration is not read again: %s", err.msg);
     }
-    psc_config_fini(collector_options, &fresh);
+    c->sessions.max = (unsigned)o->max_connections;
+    c->ingest.settings.commit_interval_us = o->commit_interval_us;
+    c->ingest.settings.max_pending_bytes = o->max_pending_bytes;
+    if (ca_reload(&c->ca, o->names, &err) != PSC_OK) {
+        psc_log_error("the certificates are not read again: %s", err.msg);
+        return;
+    }
+    psc_log_info("configuration and certificates are read again");
 }
 
 static void on_signal(uv_signal_t *handle, int signum)
 {
     struct collector *c = handle->data;
     if (signum == SIGHUP) {
-        reread_log_level(c);
+        reload(c);
     } else {
         psc_log_info("stopping");
         stop(c);
@@ -556,6 +560,7 @@ int collector_run(int argc, char **argv, struct options *options,
     c->err = err;
     psc_buf_init(&c->poll.metrics, METRICS_MAX_BYTES);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN); /* until the loop takes it */
     raise_file_limit();
     int rc = prepare(c, err);
     if (rc == PSC_OK) {

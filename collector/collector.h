@@ -6,8 +6,8 @@
 #include "common/error.h"
 
 /* Serve until SIGTERM or SIGINT. @argv is read again on SIGHUP, with the file
- * that it names, for the log level. @options is completed by defaults. Returns
- * 0 after an orderly end. */
+ * that it names. @options is completed by defaults. Returns 0 after an orderly
+ * end. */
 PSC_MUST_CHECK int collector_run(int argc, char **argv, struct options *options,
                                  struct psc_error *err);
 
