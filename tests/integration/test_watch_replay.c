@@ -150,6 +150,27 @@ static void what_nobody_watched_is_told_as_if_watched(void **state)
     peer_identity_fini(&unwatched);
 }
 
+/* How far detection has come was not noted: it says all of it once more. */
+static void what_is_told_again_changes_nothing(void **state)
+{
+    (void)state;
+    const char *expected = told_of("watched");
+    world_collector_stop(&world, SIGKILL);
+    long long n = world_int(&world, "SELECT sum(n) FROM "
+                                    "poolscope_data.ingest_cursor");
+    PGconn *owner = test_database_connect(&world.db, DATABASE_OWNER);
+    test_sql(owner, "UPDATE poolscope_data.detect_position SET n = 0");
+    PQfinish(owner);
+    world_collector_start(&world);
+    world_await(&world, FOUND_S,
+                "SELECT min(n) > 0 FROM poolscope_data.detect_position");
+    assert_int_equal(
+        world_metric(&world, "poolscope_collector_detect_snapshots_total"), n);
+    assert_true(world_metric(&world, "poolscope_collector_findings_total") > 2);
+    assert_string_equal(told_of("watched"), expected);
+    assert_string_equal(told_of("unwatched"), expected);
+}
+
 static int start_world(void **state)
 {
     (void)state;
@@ -168,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_nobody_watched_is_told_as_if_watched),
+        cmocka_unit_test(what_is_told_again_changes_nothing),
     };
     return cmocka_run_group_tests(tests, start_world, stop_world);
 }
