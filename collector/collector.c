@@ -26,6 +26,7 @@
 #include "collector/reload.h"
 #include "collector/session.h"
 #include "collector/store.h"
+#include "collector/sweep.h"
 #include "collector/worker.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -57,6 +58,7 @@ struct collector {
     struct store store;
     struct ingest ingest;
     struct sessions sessions;
+    struct sweep sweep;
     unsigned most_sessions; /* since memory was given back last */
     struct listener listener;
     bool listening;
@@ -275,6 +277,7 @@ static void on_tick(uv_timer_t *timer)
     int64_t now_us = psc_clock_wall_us();
     registry_day(&c->sessions.decode.tags, now_us);
     registry_day(&c->sessions.decode.counters, now_us);
+    sweep_tick(&c->sweep, &c->sessions);
     refresh_metrics(c);
     poll_database(c);
     sessions_flush_heartbeats(&c->sessions);

@@ -47,6 +47,7 @@ struct metrics_histogram {
     X(held_back, "sessions ended since the database refuses their samples")    \
     X(interned, "names sent to the registry")                                  \
     X(dropped_entries, "tags and counters refused")                            \
+    X(forgotten_names, "names dropped from the registry, unused")              \
     X(over_budget, "events, drivers, boots, bytes beyond a host's budget")     \
     X(enrolments, "hosts enrolled")                                            \
     X(renewals, "certificates renewed")                                        \

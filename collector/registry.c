@@ -126,6 +126,28 @@ void registry_forget_ids(struct registry *r)
     }
 }
 
+bool registry_is_tight(const struct registry *r)
+{
+    return r->keys.count >= r->keys.max / 10 * 9 ||
+           r->keys.arena.len >= r->keys.arena.max / 10 * 9;
+}
+
+void registry_retain(struct registry *r, uint32_t *moved, unsigned keep_days)
+{
+    uint32_t count = r->keys.count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (r->today - r->entries[i].used_day < (int)keep_days) {
+            moved[i] = 0;
+        }
+    }
+    psc_map_retain(&r->keys, moved);
+    for (uint32_t i = 0; i < count; i++) {
+        if (moved[i] != REGISTRY_NONE) {
+            r->entries[moved[i]] = r->entries[i]; /* downwards */
+        }
+    }
+}
+
 size_t registry_bytes(const struct registry *r)
 {
     const struct psc_map *m = &r->keys;

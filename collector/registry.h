@@ -1,6 +1,7 @@
 /* The fleet's names: keys of tags (or of counters) to a dense local index, and
  * from that to the id in the database, once the database has given one. Local
- * indices never change, so batches may wait with them for their ids. Pure.
+ * indices change only in registry_retain(), so batches may wait with them for
+ * their ids. Pure.
  *
  * Sessions add keys (bounded per host by struct registry_quota), batches wait
  * with local indices, and before a unit is stored its unknown ones are
@@ -80,6 +81,14 @@ static inline struct psc_bytes registry_key(const struct registry *r,
 {
     return psc_map_key(&r->keys, index);
 }
+
+/* Whether it is nearly full: new keys will soon be refused. */
+bool registry_is_tight(const struct registry *r);
+
+/* Drop every key whose @moved (by index) is REGISTRY_NONE and whose id has not
+ * been asked for within @keep_days. Afterwards @moved has the new indices:
+ * whoever holds old ones must change them. */
+void registry_retain(struct registry *r, uint32_t *moved, unsigned keep_days);
 
 /* Bytes of memory that the registry holds. */
 size_t registry_bytes(const struct registry *r);

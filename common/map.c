@@ -78,6 +78,42 @@ uint32_t psc_map_find(const struct psc_map *m, const void *key, size_t len)
     return m->slots[slot] != 0 ? m->slots[slot] - 1 : PSC_MAP_NONE;
 }
 
+/* Fill the empty hash table. */
+static void fill_slots(struct psc_map *m)
+{
+    for (uint32_t i = 0; i < m->count; i++) {
+        uint32_t slot = m->hashes[i] & m->slot_mask;
+        while (m->slots[slot] != 0) {
+            slot = (slot + 1) & m->slot_mask;
+        }
+        m->slots[slot] = i + 1;
+    }
+}
+
+void psc_map_retain(struct psc_map *m, uint32_t *moved)
+{
+    uint32_t n = 0;
+    if (m->count == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < m->count; i++) {
+        struct psc_bytes key = psc_map_key(m, i);
+        if (moved[i] == PSC_MAP_NONE) {
+            continue;
+        }
+        /* Downwards only: n <= i, and so are the bytes. */
+        memmove(m->arena.data + m->offsets[n], key.data, key.len);
+        uint32_t end = m->offsets[n] + (uint32_t)key.len;
+        m->hashes[n] = m->hashes[i];
+        moved[i] = n++;
+        m->offsets[n] = end;
+    }
+    m->count = n;
+    m->arena.len = m->offsets[n];
+    memset(m->slots, 0, ((size_t)m->slot_mask + 1) * sizeof(*m->slots));
+    fill_slots(m);
+}
+
 /* Make the arrays take one key more; the map stays valid on failure. */
 static int grow(struct psc_map *m)
 {
@@ -103,13 +139,7 @@ static int grow(struct psc_map *m)
     m->slots = slots;
     m->slot_mask = n_slots - 1;
     m->cap = cap;
-    for (uint32_t i = 0; i < m->count; i++) {
-        uint32_t slot = m->hashes[i] & m->slot_mask;
-        while (m->slots[slot] != 0) {
-            slot = (slot + 1) & m->slot_mask;
-        }
-        m->slots[slot] = i + 1;
-    }
+    fill_slots(m);
     return PSC_OK;
 }
 

@@ -1,6 +1,7 @@
 /* Byte strings to dense indices 0, 1, 2, …: the dictionary of a stream, the
- * registry of tags. Open addressing; keys live in one arena; nothing is
- * removed but everything at once. No allocation while no key is new. */
+ * registry of tags. Open addressing; keys live in one arena; single keys are
+ * not removed, only all of them or all that are not wanted any more. No
+ * allocation while no key is new. */
 #ifndef PSC_COMMON_MAP_H
 #define PSC_COMMON_MAP_H
 
@@ -29,6 +30,10 @@ void psc_map_fini(struct psc_map *m);
 
 /* Forget all keys, keep the memory. */
 void psc_map_clear(struct psc_map *m);
+
+/* Drop every key whose @moved (by index, count of them) is PSC_MAP_NONE. The
+ * others keep their order; their new index is put there. The memory stays. */
+void psc_map_retain(struct psc_map *m, uint32_t *moved);
 
 /* Index of the key, or PSC_MAP_NONE. */
 uint32_t psc_map_find(const struct psc_map *m, const void *key, size_t len);
