@@ -568,9 +568,15 @@ static void cli_helps_with_each_command(void **state)
 static void cli_top_reads_recorded_trees(void **state)
 {
     (void)state;
-    assert_int_equal(
-        cli("top --root " PSC_TEST_DATA "/proc-linux-6.18 --csv --pool slab"),
-        0);
+    const char *argv[] = {spawn_program("poolscope"),
+                          "top",
+                          "--root",
+                          PSC_TEST_DATA "/proc-linux-6.18",
+                          "--csv",
+                          "--pool",
+                          "slab",
+                          NULL};
+    assert_int_equal(spawn_capture(argv, out, sizeof out, 60), 0);
     has("pool,tag,allocs,frees,outstanding,bytes\n");
     has("slab,\"");
     assert_int_equal(cli("top --live --json --limit 3"), 0);
