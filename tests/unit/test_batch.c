@@ -637,8 +637,8 @@ static void steady_ticks_allocate_nothing(void **state)
     (void)state;
     const char *root = temp_dir();
     char command[1024];
-    (void)snprintf(command, sizeof(command), "cp -r '%s/proc-linux-6.18/.' '%s'",
-                   PSC_TEST_DATA, root);
+    (void)snprintf(command, sizeof(command),
+                   "cp -r '%s/proc-linux-6.18/.' '%s'", PSC_TEST_DATA, root);
     assert_int_equal(system(command), 0);
     char meminfo[512], slabinfo[512];
     (void)snprintf(meminfo, sizeof(meminfo), "%s/proc/meminfo", root);
