@@ -3,7 +3,10 @@
  * so groups must not be summed. Instance: the group's path, "/" is the root.
  *
  * The tree is walked every RESCAN_COLLECTIONS, or when a group has vanished;
- * in between only the groups found then are read. */
+ * in between only the groups found then are read. The files of the first few
+ * groups stay open (KEPT_MAX of them: a host may have thousands), which halves
+ * what reading them costs. A group that is made anew under its old name is
+ * another one: its old files fail, and are opened again. */
 #include "agent/cgroups_linux.h"
 
 #include <errno.h>
@@ -23,6 +26,15 @@ enum {
     GROUP_PATH_MAX_BYTES = 200,
     RESCAN_COLLECTIONS = 10,
     STAT_MAX_BYTES = 8192, /* of memory.stat: 2.5 KB on Linux 6.18 */
+    KEPT_MAX = 96,         /* files that stay open */
+};
+
+/* The files of a group that are read. */
+enum group_file {
+    FILE_USAGE,
+    FILE_KERNEL, /* version 2: memory.stat */
+    FILE_SOCKETS,
+    FILE_COUNT
 };
 
 void cgroup_stat_line(struct cgroup_memory *m, struct text line)
@@ -70,12 +82,26 @@ void cgroup_stat_end(struct cgroup_memory *m)
 struct cgroups {
     int root_fd; /* of the memory hierarchy */
     bool version2;
+    bool keep; /* not in recorded trees, where a file that has been
+                  deleted goes on */
     uint32_t collection;
     bool rescan;                         /* a group has vanished */
     uint32_t n;                          /* groups; the first is the root, "" */
     char (*paths)[GROUP_PATH_MAX_BYTES]; /* relative: "system.slice" */
-    struct sample *out;                  /* during a collection */
+    int kept[KEPT_MAX / FILE_COUNT][FILE_COUNT]; /* of the first groups; -1:
+                                                    not open */
+    struct sample *out;                          /* during a collection */
 };
+
+static void drop_kept(struct cgroups *s, uint32_t group)
+{
+    for (size_t i = 0; group < KEPT_MAX / FILE_COUNT && i < FILE_COUNT; i++) {
+        if (s->kept[group][i] >= 0) {
+            (void)close(s->kept[group][i]);
+            s->kept[group][i] = -1;
+        }
+    }
+}
 
 struct walk {
     struct cgroups *s;
@@ -103,11 +129,15 @@ static int on_entry(void *ctx, const char *name, unsigned char d_type)
     if (s->n == GROUPS_MAX) {
         return 1;
     }
-    char *path = s->paths[s->n];
-    int len = snprintf(path, GROUP_PATH_MAX_BYTES, "%s%s%s", w->path,
+    char path[GROUP_PATH_MAX_BYTES];
+    int len = snprintf(path, sizeof(path), "%s%s%s", w->path,
                        *w->path != '\0' ? "/" : "", name);
     if (len < 0 || len >= GROUP_PATH_MAX_BYTES) {
         return 0;
+    }
+    if (strcmp(path, s->paths[s->n]) != 0) {
+        drop_kept(s, s->n);
+        memcpy(s->paths[s->n], path, (size_t)len + 1);
     }
     s->n++;
     if (w->depth < DEPTH_MAX) {
@@ -127,24 +157,54 @@ static void scan(struct cgroups *s, int dir_fd, const char *path, int depth)
     (void)dir_names(dir_fd, on_entry, &w);
 }
 
-/* Read file @name of group @path. Bytes, or -1. */
-static long read_group(const struct cgroups *s, const char *path,
-                       const char *name, char *out, size_t cap)
+static int open_file(const struct cgroups *s, uint32_t group,
+                     enum group_file file)
 {
+    static const char *const NAMES[2][FILE_COUNT] = {
+        {"memory.usage_in_bytes", "memory.kmem.usage_in_bytes",
+         "memory.kmem.tcp.usage_in_bytes"},
+        {"memory.current", "memory.stat", NULL},
+    };
+    const char *path = s->paths[group];
+    const char *name = NAMES[s->version2 ? 1 : 0][file];
     char full[GROUP_PATH_MAX_BYTES + 40];
     int n = snprintf(full, sizeof(full), "%s%s%s", path,
                      *path != '\0' ? "/" : "", name);
     if (n < 0 || (size_t)n >= sizeof(full)) {
         return -1;
     }
-    return proc_read_small(s->root_fd, full, out, cap);
+    return openat(s->root_fd, full, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 }
 
-static bool read_number(const struct cgroups *s, const char *path,
-                        const char *name, int64_t *value)
+/* Read a file of a group. Bytes, or -1. */
+static long read_group(struct cgroups *s, uint32_t group, enum group_file file,
+                       char *out, size_t cap)
+{
+    bool keep = s->keep && group < KEPT_MAX / FILE_COUNT;
+    int fd = keep ? s->kept[group][file] : -1;
+    if (fd < 0) {
+        fd = open_file(s, group, file);
+    }
+    if (fd < 0) {
+        return -1;
+    }
+    long n = proc_read_again(fd, out, cap);
+    if (keep && n >= 0) {
+        s->kept[group][file] = fd;
+        return n;
+    }
+    (void)close(fd);
+    if (keep) {
+        s->kept[group][file] = -1;
+    }
+    return n;
+}
+
+static bool read_number(struct cgroups *s, uint32_t group, enum group_file file,
+                        int64_t *value)
 {
     char text[32];
-    long n = read_group(s, path, name, text, sizeof(text));
+    long n = read_group(s, group, file, text, sizeof(text));
     if (n <= 0) {
         return false;
     }
@@ -170,11 +230,11 @@ static void put(struct cgroups *s, const char *name, const char *instance,
     (void)!sample_counter(s->out, name, instance, value);
 }
 
-static bool put_version2(struct cgroups *s, const char *path,
+static bool put_version2(struct cgroups *s, uint32_t group,
                          const char *instance)
 {
     char text[STAT_MAX_BYTES];
-    long n = read_group(s, path, "memory.stat", text, sizeof(text));
+    long n = read_group(s, group, FILE_KERNEL, text, sizeof(text));
     if (n <= 0) {
         return false;
     }
@@ -190,29 +250,40 @@ static bool put_version2(struct cgroups *s, const char *path,
     put(s, "cgroup_memory_percpu_bytes", instance, m.percpu);
     put(s, "cgroup_memory_sock_bytes", instance, m.sock);
     int64_t current;
-    if (read_number(s, path, "memory.current", &current)) {
+    if (read_number(s, group, FILE_USAGE, &current)) {
         put(s, "cgroup_memory_usage_bytes", instance, current);
     }
     return true;
 }
 
-static bool put_version1(struct cgroups *s, const char *path,
+static bool put_version1(struct cgroups *s, uint32_t group,
                          const char *instance)
 {
-    static const char *const FILES[][2] = {
-        {"memory.usage_in_bytes", "cgroup_memory_usage_bytes"},
-        {"memory.kmem.usage_in_bytes", "cgroup_memory_kernel_bytes"},
-        {"memory.kmem.tcp.usage_in_bytes", "cgroup_memory_sock_bytes"},
+    static const char *const COUNTERS[FILE_COUNT] = {
+        [FILE_USAGE] = "cgroup_memory_usage_bytes",
+        [FILE_KERNEL] = "cgroup_memory_kernel_bytes",
+        [FILE_SOCKETS] = "cgroup_memory_sock_bytes",
     };
     bool found = false;
-    for (size_t i = 0; i < sizeof(FILES) / sizeof(FILES[0]); i++) {
+    for (uint32_t i = 0; i < FILE_COUNT; i++) {
         int64_t value;
-        if (read_number(s, path, FILES[i][0], &value)) {
-            put(s, FILES[i][1], instance, value);
+        if (read_number(s, group, (enum group_file)i, &value)) {
+            put(s, COUNTERS[i], instance, value);
             found = true;
         }
     }
     return found;
+}
+
+/* Find the groups that there are now. */
+static void rescan(struct cgroups *s)
+{
+    s->n = 1;
+    s->rescan = false;
+    scan(s, s->root_fd, "", 1);
+    for (uint32_t i = s->n; i < KEPT_MAX / FILE_COUNT; i++) {
+        drop_kept(s, i);
+    }
 }
 
 static int cgroups_collect(void *state, struct sample *out,
@@ -222,9 +293,7 @@ static int cgroups_collect(void *state, struct sample *out,
     (void)err;
     s->out = out;
     if (s->rescan || s->collection % RESCAN_COLLECTIONS == 0) {
-        s->n = 1;
-        s->rescan = false;
-        scan(s, s->root_fd, "", 1);
+        rescan(s);
     }
     s->collection++;
     for (uint32_t i = 0; i < s->n; i++) {
@@ -233,8 +302,8 @@ static int cgroups_collect(void *state, struct sample *out,
         text_puts(&o, "/");
         text_put_escaped(&o, text_of(s->paths[i], strlen(s->paths[i])));
         instance[o.len] = '\0';
-        bool found = s->version2 ? put_version2(s, s->paths[i], instance)
-                                 : put_version1(s, s->paths[i], instance);
+        bool found = s->version2 ? put_version2(s, i, instance)
+                                 : put_version1(s, i, instance);
         /* The root of version 2 has no memory.stat on older kernels. */
         if (!found && i > 0) {
             s->rescan = true;
@@ -246,6 +315,9 @@ static int cgroups_collect(void *state, struct sample *out,
 static void cgroups_close(void *state)
 {
     struct cgroups *s = state;
+    for (uint32_t i = 0; i < KEPT_MAX / FILE_COUNT; i++) {
+        drop_kept(s, i);
+    }
     if (s->root_fd >= 0) {
         (void)close(s->root_fd);
     }
@@ -277,7 +349,8 @@ static bool find(struct cgroups *s, const char *root, const char *dir,
 static bool has_memory_controller(const struct cgroups *s)
 {
     char text[512];
-    long n = read_group(s, "", "cgroup.controllers", text, sizeof(text));
+    long n =
+        proc_read_small(s->root_fd, "cgroup.controllers", text, sizeof(text));
     struct text t = text_of(text, n > 0 ? (size_t)n : 0);
     while (t.end > t.at && t.end[-1] == '\n') {
         t.end--;
@@ -297,6 +370,8 @@ static int cgroups_open(const struct source_env *env, void **state,
     struct cgroups *s = calloc(1, sizeof(*s));
     if (s != NULL) {
         s->root_fd = -1;
+        s->keep = env->root[0] == '\0';
+        memset(s->kept, 0xff, sizeof(s->kept)); /* -1 */
         s->paths = calloc(GROUPS_MAX, GROUP_PATH_MAX_BYTES);
     }
     if (s == NULL || s->paths == NULL) {

@@ -179,6 +179,10 @@ int collect_init(struct collect *c, const struct source *const *sources,
     psc_buf_init(&c->states, STATES_MAX_BYTES);
     c->env = *env;
     c->cpu_us = process_cpu_us;
+    if (source_shared_new(&c->env.shared) != PSC_OK) {
+        collect_fini(c);
+        return psc_error_set(err, PSC_NOMEM, "out of memory");
+    }
     for (; sources[c->n_slots] != NULL; c->n_slots++) {
         if (c->n_slots == COLLECT_MAX_SOURCES) {
             collect_fini(c);
@@ -201,6 +205,8 @@ void collect_fini(struct collect *c)
         close_source(&c->slots[i]);
     }
     c->n_slots = 0;
+    source_shared_free(c->env.shared);
+    c->env.shared = NULL;
     psc_buf_fini(&c->states);
     sample_fini(&c->sample);
 }

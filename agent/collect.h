@@ -33,7 +33,7 @@ struct collect_slot {
 
 struct collect {
     struct sample sample;
-    struct source_env env;
+    struct source_env env; /* its `shared` is owned */
     struct collect_slot slots[COLLECT_MAX_SOURCES];
     unsigned n_slots;
     int64_t (*cpu_us)(void); /* CPU time of this process; for tests */

@@ -8,16 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "agent/counters_linux.h"
-#include "agent/meminfo_linux.h"
+#include "agent/host_memory_linux.h"
 #include "agent/sources_linux.h"
 
 enum memory_file {
-    FILE_MEMINFO,
-    FILE_VMSTAT,
-    FILE_ZONEINFO,
     FILE_FILES,
     FILE_INODES,
     FILE_SOCKETS,
@@ -26,9 +22,6 @@ enum memory_file {
 };
 
 static const char *const PATHS[FILE_COUNT] = {
-    [FILE_MEMINFO] = "/proc/meminfo",
-    [FILE_VMSTAT] = "/proc/vmstat",
-    [FILE_ZONEINFO] = "/proc/zoneinfo",
     [FILE_FILES] = "/proc/sys/fs/file-nr",
     [FILE_INODES] = "/proc/sys/fs/inode-nr",
     [FILE_SOCKETS] = "/proc/net/sockstat",
@@ -36,19 +29,15 @@ static const char *const PATHS[FILE_COUNT] = {
 };
 
 struct memory {
-    struct proc_file files[FILE_COUNT];
-    uint64_t page_bytes;
-    int64_t highest_total_bytes;
-    int64_t pid_max, threads_max; /* limits, read once; 0: unknown */
-    struct meminfo info;          /* of this collection */
-    struct page_counts pages;     /* of this collection */
-    struct sample *out;           /* during a collection */
+    struct host_memory *memory;
+    struct proc_file files[FILE_COUNT]; /* fd -1: not there */
+    int64_t pid_max, threads_max;       /* limits, read once; 0: unknown */
+    struct sample *out;                 /* during a collection */
 };
 
 static int on_meminfo(void *ctx, struct text line)
 {
     struct memory *s = ctx;
-    meminfo_line(&s->info, line);
     counters_meminfo_line(s->out, line);
     return 0;
 }
@@ -56,15 +45,7 @@ static int on_meminfo(void *ctx, struct text line)
 static int on_vmstat(void *ctx, struct text line)
 {
     struct memory *s = ctx;
-    vmstat_line(&s->pages, line);
     counters_vmstat_line(s->out, line);
-    return 0;
-}
-
-static int on_zoneinfo(void *ctx, struct text line)
-{
-    struct memory *s = ctx;
-    zoneinfo_line(&s->pages, line);
     return 0;
 }
 
@@ -85,7 +66,7 @@ static int on_inodes(void *ctx, struct text line)
 static int on_sockets(void *ctx, struct text line)
 {
     struct memory *s = ctx;
-    counters_sockstat_line(s->out, line, s->page_bytes);
+    counters_sockstat_line(s->out, line, s->memory->page_bytes);
     return 0;
 }
 
@@ -97,9 +78,9 @@ static int on_overcommit(void *ctx, struct text line)
 }
 
 static const text_line_fn HANDLERS[FILE_COUNT] = {
-    [FILE_MEMINFO] = on_meminfo,       [FILE_VMSTAT] = on_vmstat,
-    [FILE_ZONEINFO] = on_zoneinfo,     [FILE_FILES] = on_files,
-    [FILE_INODES] = on_inodes,         [FILE_SOCKETS] = on_sockets,
+    [FILE_FILES] = on_files,
+    [FILE_INODES] = on_inodes,
+    [FILE_SOCKETS] = on_sockets,
     [FILE_OVERCOMMIT] = on_overcommit,
 };
 
@@ -119,29 +100,25 @@ static int memory_collect(void *state, struct sample *out,
                           struct psc_error *err)
 {
     struct memory *s = state;
-    memset(&s->info, 0, sizeof(s->info));
-    memset(&s->pages, 0, sizeof(s->pages));
     s->out = out;
+    int rc = host_memory_read(s->memory, out, err);
+    if (rc != 0) {
+        return rc;
+    }
+    (void)text_lines(text_of_buf(&s->memory->meminfo_text), on_meminfo, s);
+    (void)text_lines(text_of_buf(&s->memory->vmstat_text), on_vmstat, s);
     for (size_t i = 0; i < FILE_COUNT; i++) {
         if (s->files[i].fd < 0) {
             continue;
         }
-        int rc = proc_file_lines(&s->files[i], HANDLERS[i], s, err);
+        rc = proc_file_lines(&s->files[i], HANDLERS[i], s, err);
         if (rc != 0) {
             return rc;
         }
     }
-    if (s->info.value[MEM_TOTAL] == 0) {
-        return psc_error_set(err, PSC_FORMAT, "%s has no MemTotal",
-                             s->files[FILE_MEMINFO].path);
-    }
-    if (s->info.value[MEM_TOTAL] > s->highest_total_bytes) {
-        s->highest_total_bytes = s->info.value[MEM_TOTAL];
-    }
     put_limits(s);
     return sample_counter(out, "poolscope_memory_unaccounted_bytes", "",
-                          unaccounted_bytes(&s->info, &s->pages, s->page_bytes,
-                                            s->highest_total_bytes));
+                          s->memory->unaccounted_bytes);
 }
 
 static void memory_close(void *state)
@@ -150,6 +127,7 @@ static void memory_close(void *state)
     for (size_t i = 0; i < FILE_COUNT; i++) {
         proc_file_close(&s->files[i]);
     }
+    host_memory_put(s->memory);
     free(s);
 }
 
@@ -174,14 +152,12 @@ static int memory_open(const struct source_env *env, void **state,
     for (size_t i = 0; i < FILE_COUNT; i++) {
         s->files[i].fd = -1;
     }
-    s->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    int rc = proc_file_open(&s->files[FILE_MEMINFO], env->root,
-                            PATHS[FILE_MEMINFO], "permission to read it", err);
+    int rc = host_memory_get(env, &s->memory, err);
     if (rc != 0) {
         memory_close(s);
         return rc;
     }
-    for (size_t i = FILE_MEMINFO + 1; i < FILE_COUNT; i++) {
+    for (size_t i = 0; i < FILE_COUNT; i++) {
         (void)!proc_file_open(&s->files[i], env->root, PATHS[i], "", NULL);
     }
     s->pid_max = read_limit(env->root, "/proc/sys/kernel/pid_max");

@@ -12,6 +12,7 @@
 enum {
     READ_BUFFER_BYTES = 32 * 1024,
     DIR_BUFFER_BYTES = 16 * 1024,
+    TEXT_CHUNK_BYTES = 4096,
 };
 
 int proc_errno(struct psc_error *err, const char *path, const char *needs)
@@ -111,6 +112,29 @@ int proc_file_lines(const struct proc_file *f, text_line_fn on_line, void *ctx,
     return kept > 0 ? on_line(ctx, text_of(buffer, kept)) : 0;
 }
 
+int proc_file_text(const struct proc_file *f, struct psc_buf *out,
+                   struct psc_error *err)
+{
+    psc_buf_reset(out);
+    for (;;) {
+        int rc = psc_buf_reserve(out, TEXT_CHUNK_BYTES);
+        if (rc != PSC_OK) {
+            psc_buf_reset(out);
+            return psc_error_set(err, rc, "%s: %s", f->path, psc_strerror(rc));
+        }
+        ssize_t n = read_at(f->fd, (char *)out->data + out->len,
+                            out->cap - out->len, (off_t)out->len);
+        if (n < 0) {
+            psc_buf_reset(out);
+            return proc_errno(err, f->path, "more privileges");
+        }
+        if (n == 0) {
+            return PSC_OK;
+        }
+        out->len += (size_t)n;
+    }
+}
+
 long proc_read_small(int dir_fd, const char *path, char *out, size_t cap)
 {
     int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -122,6 +146,11 @@ long proc_read_small(int dir_fd, const char *path, char *out, size_t cap)
     (void)close(fd);
     errno = saved;
     return n;
+}
+
+long proc_read_again(int fd, char *out, size_t cap)
+{
+    return read_at(fd, out, cap, 0);
 }
 
 bool proc_read_value(const char *root, const char *path, char *out, size_t cap)

@@ -34,9 +34,17 @@ PSC_MUST_CHECK int proc_file_lines(const struct proc_file *f,
                                    text_line_fn on_line, void *ctx,
                                    struct psc_error *err);
 
+/* Read it all again into @out, which is reset before. Returns 0, PSC_IO,
+ * PSC_NOMEM, or PSC_LIMIT for a file that @out does not take. */
+PSC_MUST_CHECK int proc_file_text(const struct proc_file *f,
+                                  struct psc_buf *out, struct psc_error *err);
+
 /* The beginning of a small file by its path under directory @dir_fd (or
  * AT_FDCWD): opened, read once and closed. Bytes read, or -1 with errno. */
 long proc_read_small(int dir_fd, const char *path, char *out, size_t cap);
+
+/* Likewise of a small file that is open, from its start. */
+long proc_read_again(int fd, char *out, size_t cap);
 
 /* "<root><path>" as proc_read_small(), without the blanks at its end, as a
  * string. Empty (and false) when there is no such file. */

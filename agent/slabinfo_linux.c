@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/meminfo_linux.h"
+#include "agent/host_memory_linux.h"
 #include "agent/procfile_linux.h"
 #include "agent/sources_linux.h"
 #include "common/map.h"
@@ -64,10 +64,10 @@ bool slabinfo_parse(struct text line, struct slab_row *row)
 
 struct slabinfo {
     struct proc_file file;
-    struct proc_file meminfo; /* fd -1: no totals */
-    struct psc_map names;     /* folded names whose flags are known */
-    uint8_t *flags;           /* by index in names */
-    uint32_t cap;             /* of flags */
+    struct host_memory *memory; /* NULL: no totals */
+    struct psc_map names;       /* folded names whose flags are known */
+    uint8_t *flags;             /* by index in names */
+    uint32_t cap;               /* of flags */
     uint64_t page_bytes;
     int64_t total_bytes;           /* of this collection's rows */
     char sys[PROC_PATH_MAX_BYTES]; /* "<root>/sys/kernel/slab" */
@@ -152,12 +152,12 @@ static int on_row(void *ctx, struct text line)
 
 static void put_large(struct slabinfo *s, struct sample *out)
 {
-    struct meminfo m;
-    if (s->meminfo.fd < 0 || s->total_bytes == 0 ||
-        meminfo_read(&m, &s->meminfo, NULL) != 0) {
+    if (s->memory == NULL || s->total_bytes == 0 ||
+        host_memory_read(s->memory, out, NULL) != 0) {
         return;
     }
-    int64_t slab = m.value[MEM_SRECLAIMABLE] + m.value[MEM_SUNRECLAIM];
+    const int64_t *m = s->memory->info.value;
+    int64_t slab = m[MEM_SRECLAIMABLE] + m[MEM_SUNRECLAIM];
     struct tag_values v = {
         .flags = TAG_BYTES,
         .bytes = slab > s->total_bytes ? slab - s->total_bytes : 0,
@@ -183,7 +183,7 @@ static void slabinfo_close(void *state)
 {
     struct slabinfo *s = state;
     proc_file_close(&s->file);
-    proc_file_close(&s->meminfo);
+    host_memory_put(s->memory);
     psc_map_fini(&s->names);
     free(s->flags);
     free(s);
@@ -196,7 +196,6 @@ static int slabinfo_open(const struct source_env *env, void **state,
     if (s == NULL) {
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
-    s->meminfo.fd = -1;
     psc_map_init(&s->names, NAMES_MAX, NAMES_MAX_BYTES);
     s->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
     int rc = proc_file_open(&s->file, env->root, "/proc/slabinfo",
@@ -205,7 +204,7 @@ static int slabinfo_open(const struct source_env *env, void **state,
         slabinfo_close(s);
         return rc;
     }
-    (void)!proc_file_open(&s->meminfo, env->root, "/proc/meminfo", "", NULL);
+    (void)!host_memory_get(env, &s->memory, NULL);
     int n = snprintf(s->sys, sizeof(s->sys), "%s/sys/kernel/slab", env->root);
     s->has_sys =
         n > 0 && (size_t)n < sizeof(s->sys) && access(s->sys, X_OK) == 0;

@@ -18,11 +18,19 @@ enum source_group {
     SOURCE_EVENTS,  /* at every tick of any kind */
 };
 
+/* What the sources of one collection share, so that a file that several want
+ * is read once a tick; each operating system has its own. */
+struct source_shared;
+PSC_MUST_CHECK int source_shared_new(struct source_shared **out);
+void source_shared_free(struct source_shared *shared);
+
 struct source_env {
     const char *root;       /* "" on a live host, else a recorded tree in which
                                "<root>/proc/slabinfo" … are looked for */
     const char *state_dir;  /* for positions that persist; NULL: none */
     uint32_t top_processes; /* how many to report by each order */
+    struct source_shared *shared; /* outlives the sources; NULL: each of them
+                                     reads for itself */
 };
 
 struct source {

@@ -28,6 +28,12 @@ static inline size_t text_left(const struct text *t)
     return (size_t)(t->end - t->at);
 }
 
+static inline struct text text_of_buf(const struct psc_buf *b)
+{
+    return b->len == 0 ? text_of("", 0)
+                       : text_of((const char *)b->data, b->len);
+}
+
 /* Skip blanks and tabs. */
 void text_skip_blanks(struct text *t);
 

@@ -15,21 +15,20 @@
 #include "agent/procfile_linux.h"
 #include "agent/source.h"
 
-enum { SOURCES_MAX = 16, FILES_MAX = 7, BUFFER_BYTES = 1 << 20 };
+enum { SOURCES_MAX = 16, FILES_MAX = 5, BUFFER_BYTES = 1 << 20 };
 
-/* The files of each source that has fixed ones. */
+/* The files of each source that has fixed ones; those that several share are
+ * with the first of them. */
 static const struct {
     const char *source;
     const char *files[FILES_MAX];
 } FILES[] = {
-    {"slabinfo", {"/proc/slabinfo", "/proc/meminfo"}},
+    {"slabinfo",
+     {"/proc/slabinfo", "/proc/meminfo", "/proc/zoneinfo", "/proc/vmstat"}},
     {"vmallocinfo", {"/proc/vmallocinfo"}},
     {"allocinfo", {"/proc/allocinfo"}},
-    {"pages",
-     {"/proc/meminfo", "/proc/zoneinfo", "/proc/vmstat", "/proc/meminfo"}},
     {"memory",
-     {"/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo", "/proc/sys/fs/file-nr",
-      "/proc/sys/fs/inode-nr", "/proc/net/sockstat",
+     {"/proc/sys/fs/file-nr", "/proc/sys/fs/inode-nr", "/proc/net/sockstat",
       "/proc/sys/vm/overcommit_memory"}},
 };
 
@@ -165,6 +164,9 @@ int main(int argc, char **argv)
     size_t n = 0;
     memset(benches, 0, sizeof(benches));
     sample_init(&sample);
+    if (source_shared_new(&env.shared) != PSC_OK) {
+        return 1;
+    }
     for (size_t i = 0; agent_sources[i] != NULL && n < SOURCES_MAX; i++) {
         struct psc_error err;
         struct bench *b = &benches[n];
@@ -195,6 +197,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n; i++) {
         benches[i].source->close(benches[i].state);
     }
+    source_shared_free(env.shared);
     sample_fini(&sample);
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -109,6 +110,49 @@ static void cgroups_notice_what_comes_and_goes(void **state)
     source_run_end(&r);
 }
 
+/* Live: a group that goes and comes back under its name, as a service that is
+ * restarted, and more groups than files may stay open. */
+static void cgroups_read_groups_made_anew(void **state)
+{
+    (void)state;
+    enum { GROUPS = 60, FILES_MAX = 110 };
+    struct source_run r;
+    char name[64];
+    (void)snprintf(name, sizeof(name), "/poolscope-test-%d", (int)getpid());
+    const char *dir = temp_path("/sys/fs/cgroup/memory", name + 1);
+    if (source_run_begin(&r, &source_cgroups, "", NULL) != 0 ||
+        mkdir(dir, 0700) != 0) {
+        source_run_end(&r);
+        skip();
+    }
+    const char *groups[GROUPS];
+    for (int i = 0; i < GROUPS; i++) {
+        char child[16];
+        (void)snprintf(child, sizeof(child), "%d", i);
+        groups[i] = temp_path(dir, child);
+        assert_int_equal(mkdir(groups[i], 0700), 0);
+    }
+    bool seen[3];
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(source_run_collect(&r), 0);
+        assert_int_equal(source_run_collect(&r), 0);
+        seen[i] =
+            source_run_counter(&r, "cgroup_memory_usage_bytes", name) >= 0;
+        for (int k = 0; k < GROUPS && i == 0; k++) {
+            (void)rmdir(groups[k]);
+        }
+        (void)rmdir(dir);
+        if (i == 0) {
+            (void)mkdir(dir, 0700);
+        }
+    }
+    int next = dup(0); /* the lowest number that is free */
+    (void)close(next);
+    source_run_end(&r);
+    assert_true(seen[0] && seen[1] && !seen[2]);
+    assert_true(next < FILES_MAX);
+}
+
 static void cgroups_say_what_they_lack(void **state)
 {
     (void)state;
@@ -127,6 +171,7 @@ int main(void)
         cmocka_unit_test(cgroups_read_version_2),
         cmocka_unit_test(cgroups_read_version_1),
         cmocka_unit_test(cgroups_notice_what_comes_and_goes),
+        cmocka_unit_test(cgroups_read_groups_made_anew),
         cmocka_unit_test(cgroups_say_what_they_lack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,10 +7,12 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "agent/meminfo_linux.h"
 #include "agent/sources_linux.h"
 #include "tests/lib/source_run.h"
+#include "tests/lib/temp.h"
 
 enum { KB = 1024 };
 
@@ -175,6 +177,50 @@ static void memory_has_the_names_of_node_exporter(void **state)
     source_run_end(&r);
 }
 
+/* Sources of one collection see the same moment, whatever changes meanwhile. */
+static void memory_is_read_once_a_tick(void **state)
+{
+    (void)state;
+    const char *root = temp_dir();
+    static const char *const TEXT[] = {
+        "MemTotal: 1000 kB\nMemFree: 10 kB\nSReclaimable: 0 kB\n",
+        "MemTotal: 1000 kB\nMemFree: 999 kB\nSReclaimable: 0 kB\n"};
+    assert_int_equal(mkdir(temp_path(root, "proc"), 0700), 0);
+    const char *path = temp_path(root, "proc/meminfo");
+    static const struct source *const sources[] = {&source_pages,
+                                                   &source_memory};
+    struct source_env env = {.root = root};
+    void *states[2];
+    struct sample sample;
+    struct psc_error err;
+    sample_init(&sample);
+    assert_int_equal(source_shared_new(&env.shared), 0);
+    temp_write(path, TEXT[0], strlen(TEXT[0]));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(sources[i]->open(&env, &states[i], &err), 0);
+    }
+    for (int tick = 0; tick < 2; tick++) {
+        table_begin(&sample.tags);
+        table_begin(&sample.counters);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(sources[i]->collect(states[i], &sample, &err), 0);
+            temp_write(path, TEXT[1], strlen(TEXT[1]));
+        }
+        uint32_t free_bytes =
+            psc_map_find(&sample.counters.names, "node_memory_MemFree_bytes\0",
+                         sizeof("node_memory_MemFree_bytes"));
+        assert_int_equal(*table_values(&sample.counters, free_bytes),
+                         (tick == 0 ? 10 : 999) * 1024);
+        assert_int_equal(table_values(&sample.tags, 0)[COL_BYTES],
+                         (tick == 0 ? 990 : 1) * 1024);
+    }
+    for (int i = 0; i < 2; i++) {
+        sources[i]->close(states[i]);
+    }
+    source_shared_free(env.shared);
+    sample_fini(&sample);
+}
+
 static void memory_needs_only_meminfo(void **state)
 {
     (void)state;
@@ -201,6 +247,7 @@ int main(void)
         cmocka_unit_test(residual_is_never_negative),
         cmocka_unit_test(zoneinfo_sums_pagesets_only),
         cmocka_unit_test(memory_has_the_names_of_node_exporter),
+        cmocka_unit_test(memory_is_read_once_a_tick),
         cmocka_unit_test(memory_needs_only_meminfo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
