@@ -50,6 +50,16 @@ uint64_t spool_bytes(const struct spool *s)
     return s->bytes + s->memory.len;
 }
 
+bool spool_memory_record(const struct spool *s, size_t at,
+                         struct spool_record *record, size_t *size)
+{
+    if (at >= s->memory.len) {
+        return false;
+    }
+    struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
+    return spool_record_decode(rest, record, size) == PSC_OK;
+}
+
 void spool_consume_memory(struct spool *s, size_t n)
 {
     psc_buf_consume(&s->memory, n);
@@ -292,13 +302,9 @@ static void drop_memory_group(struct spool *s)
     uint64_t first = 0;
     uint64_t last = 0;
     uint32_t n = 0;
-    while (at < s->memory.len) {
-        struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
-        struct spool_record record;
-        size_t size;
-        if (spool_record_decode(rest, &record, &size) != PSC_OK) {
-            break; /* cannot happen: we wrote it */
-        }
+    struct spool_record record;
+    size_t size;
+    while (spool_memory_record(s, at, &record, &size)) {
         if (n > 0 && (record.flags & SPOOL_KEYFRAME) != 0) {
             break;
         }
@@ -346,16 +352,12 @@ static int append_memory(struct spool *s, const struct spool_record *record)
 /* Write memory's records to the disk; the first *@at bytes are done. */
 static void write_memory(struct spool *s, size_t *at)
 {
+    struct spool_record record;
+    size_t size;
     *at = 0;
-    while (*at < s->memory.len) {
-        struct psc_bytes rest = {s->memory.data + *at, s->memory.len - *at};
-        struct spool_record record;
-        size_t size;
-        int rc = spool_record_decode(rest, &record, &size);
-        if (rc == PSC_OK) {
-            rc = write_record(s, &record, false, s->hour * HOUR_S * 1000000LL);
-        }
-        if (rc != PSC_OK) {
+    while (spool_memory_record(s, *at, &record, &size)) {
+        if (write_record(s, &record, false, s->hour * HOUR_S * 1000000LL) !=
+            PSC_OK) {
             return;
         }
         *at += size;
@@ -488,14 +490,10 @@ static void ack_memory(struct spool *s)
     size_t group_at = 0;
     uint32_t n = 0;
     uint32_t n_group = 0;
-    while (at < s->memory.len) {
-        struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
-        struct spool_record record;
-        size_t size;
-        if (spool_record_decode(rest, &record, &size) != PSC_OK ||
-            record.seq > s->acked) {
-            break;
-        }
+    struct spool_record record;
+    size_t size;
+    while (spool_memory_record(s, at, &record, &size) &&
+           record.seq <= s->acked) {
         if ((record.flags & SPOOL_KEYFRAME) != 0) {
             group_at = at;
             n_group = n;
@@ -571,14 +569,10 @@ void spool_skip(struct spool *s, const uint8_t stream[SPOOL_STREAM_BYTES],
     if (s->fd < 0) {
         s->need_roll = true;
     }
-    while (s->n_memory > 0 && same_stream(s->stream, stream)) {
-        struct psc_bytes rest = {s->memory.data, s->memory.len};
-        struct spool_record record;
-        size_t size;
-        if (spool_record_decode(rest, &record, &size) != PSC_OK ||
-            record.seq > seq) {
-            break;
-        }
+    struct spool_record record;
+    size_t size;
+    while (same_stream(s->stream, stream) &&
+           spool_memory_record(s, 0, &record, &size) && record.seq <= seq) {
         drop_memory_group(s);
     }
 }

@@ -32,6 +32,10 @@ PSC_MUST_CHECK int spool_scan(struct spool *s);
 /* Close the file that is appended to. */
 void spool_seal(struct spool *s);
 
+/* The record at @at of memory, and its length. False at the end. */
+bool spool_memory_record(const struct spool *s, size_t at,
+                         struct spool_record *record, size_t *size);
+
 /* Drop the first @n bytes of memory. */
 void spool_consume_memory(struct spool *s, size_t n);
 

@@ -153,6 +153,12 @@ int spool_reader_open(struct spool_reader *r, struct spool *s, uint32_t number,
     return rc;
 }
 
+static struct psc_bytes unread(const struct spool_reader *r)
+{
+    struct psc_bytes rest = {r->buf.data + r->used, r->buf.len - r->used};
+    return rest;
+}
+
 int spool_reader_record(struct spool_reader *r, struct spool *s,
                         struct spool_record *record)
 {
@@ -162,7 +168,7 @@ int spool_reader_record(struct spool_reader *r, struct spool *s,
         if (rc != PSC_OK) {
             return rc;
         }
-        struct psc_bytes rest = {r->buf.data + r->used, r->buf.len - r->used};
+        struct psc_bytes rest = unread(r);
         if (rest.len < need) {
             return rest.len == 0 ? PSC_MISSING : PSC_FORMAT;
         }
@@ -193,7 +199,7 @@ int spool_reader_survey(struct spool_reader *r, struct spool *s,
         if (rc != PSC_OK) {
             return rc;
         }
-        struct psc_bytes rest = {r->buf.data + r->used, r->buf.len - r->used};
+        struct psc_bytes rest = unread(r);
         if (rest.len < SPOOL_RECORD_BYTES) {
             return PSC_OK;
         }
@@ -207,8 +213,7 @@ int spool_reader_survey(struct spool_reader *r, struct spool *s,
             if (rc != PSC_OK) {
                 return rc;
             }
-            rest.data = r->buf.data + r->used;
-            rest.len = r->buf.len - r->used;
+            rest = unread(r);
             bool head_will_do = skipped == 0 && survey->newest > 0;
             found = rest.len >= need &&
                     (spool_record_decode(rest, &record, &need) == PSC_OK ||
@@ -247,12 +252,8 @@ static int read_memory(const struct spool *s, struct spool_reader *r,
         r->memory_at = s->memory_base;
     }
     size_t at = (size_t)(r->memory_at - s->memory_base);
-    while (at < s->memory.len) {
-        struct psc_bytes rest = {s->memory.data + at, s->memory.len - at};
-        size_t size;
-        if (spool_record_decode(rest, record, &size) != PSC_OK) {
-            break;
-        }
+    size_t size;
+    while (spool_memory_record(s, at, record, &size)) {
         at += size;
         r->memory_at = s->memory_base + at;
         if (record->seq >= r->seq) {

@@ -94,6 +94,16 @@ static struct spool_fs faulty_fs(void)
     return fs;
 }
 
+static void open_faulty(struct spool *s, const char *dir,
+                        const struct spool_fs *fs, struct faults *f)
+{
+    struct spool_options o = spool_bench_options(dir);
+    struct psc_error err;
+    o.fs = fs;
+    o.fs_user = f;
+    assert_int_equal(spool_open(s, &o, &err), PSC_OK);
+}
+
 static void spool_gives_back_what_it_took(void **state)
 {
     (void)state;
@@ -284,12 +294,8 @@ static void spool_gives_up_what_cannot_be_read(void **state)
     (void)state;
     struct faults f = {.writes_until = -1};
     struct spool_fs fs = faulty_fs();
-    struct spool_options o = spool_bench_options(temp_dir());
-    o.fs = &fs;
-    o.fs_user = &f;
     struct spool s;
-    struct psc_error err;
-    assert_int_equal(spool_open(&s, &o, &err), PSC_OK);
+    open_faulty(&s, temp_dir(), &fs, &f);
     spool_bench_put_many(&s, 60, 500);
     spool_ack(&s, s.stream, 3);
     struct spool_reader r;
@@ -365,12 +371,8 @@ static void spool_survives_every_failing_write(void **state)
                            .heals = n % 3 == 0,
                            .no_truncate = n % 5 == 0};
         const char *dir = temp_dir();
-        struct spool_options o = spool_bench_options(dir);
-        o.fs = &fs;
-        o.fs_user = &f;
         struct spool s;
-        struct psc_error err;
-        assert_int_equal(spool_open(&s, &o, &err), PSC_OK);
+        open_faulty(&s, dir, &fs, &f);
         for (unsigned i = 0; i < 70; i++) {
             (void)spool_bench_put(&s, 100, 1, 1000);
         }
@@ -401,12 +403,8 @@ static void spool_memory_is_bounded(void **state)
     struct spool_fs fs = faulty_fs();
     struct faults f = {.writes_until = 20, .status = UV_ENOSPC};
     const char *dir = temp_dir();
-    struct spool_options o = spool_bench_options(dir);
-    o.fs = &fs;
-    o.fs_user = &f;
     struct spool s;
-    struct psc_error err;
-    assert_int_equal(spool_open(&s, &o, &err), PSC_OK);
+    open_faulty(&s, dir, &fs, &f);
     for (unsigned i = 0; i < 500; i++) {
         (void)spool_bench_put(&s, 200, 1, 1000);
         assert_true(s.memory.len <= SPOOL_BENCH_MEMORY_BYTES);
@@ -439,12 +437,8 @@ static void spool_counts_what_it_cannot_leave_behind(void **state)
     struct spool_fs fs = faulty_fs();
     struct faults f = {.writes_until = 20, .status = UV_ENOSPC};
     const char *dir = temp_dir();
-    struct spool_options o = spool_bench_options(dir);
-    o.fs = &fs;
-    o.fs_user = &f;
     struct spool s;
-    struct psc_error err;
-    assert_int_equal(spool_open(&s, &o, &err), PSC_OK);
+    open_faulty(&s, dir, &fs, &f);
     spool_bench_put_many(&s, 40, 100);
     uint64_t waiting = s.n_memory;
     assert_true(waiting > 0);

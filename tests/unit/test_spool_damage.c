@@ -15,17 +15,28 @@
 #include "tests/lib/spool_bench.h"
 #include "tests/lib/temp.h"
 
-static const char *newest_segment(const char *dir)
+static const char *segment_path(const char *dir, unsigned number)
 {
     static char path[512];
-    for (int i = 50; i >= 0; i--) {
-        (void)snprintf(path, sizeof(path), "%s/%08x.seg", dir, (unsigned)i);
-        if (access(path, F_OK) == 0) {
-            return path;
-        }
+    (void)snprintf(path, sizeof(path), "%s/%08x.seg", dir, number);
+    return path;
+}
+
+static const char *newest_segment(const char *dir)
+{
+    unsigned i = 50;
+    while (access(segment_path(dir, i), F_OK) != 0) {
+        assert_true(i-- > 0);
     }
-    fail();
-    return NULL;
+    return segment_path(dir, i);
+}
+
+/* A byte goes bad. */
+static void spoil(const char *path, off_t at)
+{
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "\xff", 1, at), 1);
+    (void)close(fd);
 }
 
 static void spool_cuts_torn_tails(void **state)
@@ -82,14 +93,9 @@ static void spool_drops_what_is_damaged(void **state)
     spool_bench_open(&s, dir);
     spool_bench_put_many(&s, 60, 500);
     /* A bit flips in the second segment while the agent runs. */
-    char path[512];
-    (void)snprintf(path, sizeof(path), "%s/%08x.seg", dir,
-                   s.segments[1].number);
     uint64_t from = s.segments[1].first_seq;
     uint64_t to = s.segments[1].last_seq;
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "\xff", 1, SPOOL_HEADER_BYTES + 600), 1);
-    (void)close(fd);
+    spoil(segment_path(dir, s.segments[1].number), SPOOL_HEADER_BYTES + 600);
     uint64_t first, last;
     assert_int_equal(spool_bench_read(&s, 1, &first, &last), 60 - (to - from));
     assert_int_equal(last, 60);
@@ -117,13 +123,8 @@ static void spool_drops_samples_whole(void **state)
     spool_close(&s);
     spool_bench_open(&s, dir);
     /* The last part is damaged: the others are of no use to anybody. */
-    char path[512];
-    (void)snprintf(path, sizeof(path), "%s/%08x.seg", dir,
-                   s.segments[0].number);
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "\xff", 1, SPOOL_HEADER_BYTES + 4 * 120 + 50),
-                     1);
-    (void)close(fd);
+    spoil(segment_path(dir, s.segments[0].number),
+          SPOOL_HEADER_BYTES + 4 * 120 + 50);
     uint8_t stream[SPOOL_STREAM_BYTES];
     uint64_t last;
     assert_false(spool_front(&s, stream, &last));
@@ -171,9 +172,7 @@ struct files {
 
 static const char *file_path(const struct files *f, unsigned i)
 {
-    static char path[512];
-    (void)snprintf(path, sizeof(path), "%s/%08x.seg", f->dir, i);
-    return path;
+    return segment_path(f->dir, i);
 }
 
 static void make_files(struct files *f)
@@ -283,10 +282,8 @@ static void spool_counts_no_acknowledged_batch_as_lost(void **state)
     spool_ack(&s, s.stream, 4);
     s.state_dirty = true;
     spool_close(&s);
-    int fd = open(newest_segment(dir), O_RDWR);
     off_t third = SPOOL_HEADER_BYTES + 2 * (100 + SPOOL_RECORD_BYTES);
-    assert_int_equal(pwrite(fd, "\xff", 1, third + 50), 1);
-    (void)close(fd);
+    spoil(newest_segment(dir), third + 50);
     spool_bench_open(&s, dir);
     assert_int_equal(s.dropped, 2); /* 3 and 4 are stored */
     spool_close(&s);
