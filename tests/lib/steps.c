@@ -369,6 +369,17 @@ static PGresult *rows(struct world *w, const char *fmt, const char *host)
     return r;
 }
 
+static void check_fold(struct world *w, const char *sql, const char *host,
+                       struct fold *f)
+{
+    PGresult *r = rows(w, sql, host);
+    for (int i = 0; i < f->n; i++) {
+        f->value[i] = -1;
+    }
+    check_rows(r, f);
+    PQclear(r);
+}
+
 static void check_tags(struct world *w, const char *host)
 {
     static const char sql[] =
@@ -385,10 +396,7 @@ static void check_tags(struct world *w, const char *host)
         " WHERE h.host = '%s' AND t.pool = 'slab' AND t.tag LIKE 'step\\__'"
         " ORDER BY s.n";
     struct fold f = {.what = "tags", .n = TAGS, .at = tag_at};
-    memset(f.value, 0xff, sizeof(f.value));
-    PGresult *r = rows(w, sql, host);
-    check_rows(r, &f);
-    PQclear(r);
+    check_fold(w, sql, host, &f);
 }
 
 static void check_counters(struct world *w, const char *host)
@@ -408,10 +416,7 @@ static void check_counters(struct world *w, const char *host)
         "|Cached|SwapCached|Mapped|Percpu)_bytes$'"
         " ORDER BY s.n";
     struct fold f = {.what = "counters", .n = FIELDS, .at = field_at};
-    memset(f.value, 0xff, sizeof(f.value));
-    PGresult *r = rows(w, sql, host);
-    check_rows(r, &f);
-    PQclear(r);
+    check_fold(w, sql, host, &f);
 }
 
 /* Tags and counters are taken together here: none may come without the other,
