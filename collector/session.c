@@ -6,6 +6,7 @@
 #include "collector/session.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,6 +181,20 @@ static uint64_t retry_after_us(const struct session *s, enum wire_refusal code)
     }
 }
 
+/* "host at address:port", as far as it is known. */
+static void name_peer(const struct session *s, char *out, size_t cap)
+{
+    const char *address = psc_conn_peer_name(&s->conn);
+    if (s->host[0] != '\0') {
+        (void)snprintf(out, cap, "%s at %s", s->host, address);
+    } else if (s->host_id != 0) {
+        (void)snprintf(out, cap, "host id %" PRId64 " at %s", s->host_id,
+                       address);
+    } else {
+        (void)snprintf(out, cap, "%s", address);
+    }
+}
+
 void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
                     ...)
 {
@@ -194,9 +209,7 @@ void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
 
     metrics_refuse(s->all->metrics, code);
     char who[STORE_NAME_MAX_BYTES + 80];
-    (void)snprintf(who, sizeof(who), "%s%s%s", s->host,
-                   s->host[0] != '\0' ? " at " : "",
-                   psc_conn_peer_name(&s->conn));
+    name_peer(s, who, sizeof(who));
     refusal_log(&s->all->log, psc_clock_mono_us(), who, wire_refusal_name(code),
                 text);
     struct wire_message m = {.type = WIRE_REFUSAL};

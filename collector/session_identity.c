@@ -109,6 +109,22 @@ static void refuse_failure(struct session *s,
     session_refuse(s, WIRE_REFUSAL_BUSY, "the database refuses; try again");
 }
 
+/* A request has ended: whether the store agrees, and the session is still
+ * there to hear it; refuses if it does not. */
+static bool is_granted(struct session *s, const struct pglink_failure *failure,
+                       enum store_answer answer)
+{
+    if (!session_request_done(s)) {
+        return false;
+    }
+    if (failure != NULL) {
+        refuse_failure(s, failure);
+    } else if (answer != STORE_OK) {
+        refuse_answer(s, answer);
+    }
+    return failure == NULL && answer == STORE_OK;
+}
+
 /* ---- claiming ---- */
 
 static void put_fact(struct psc_buf *out, const char *name, const char *text)
@@ -184,15 +200,7 @@ static void on_claimed(struct store_claim *r,
                        const struct pglink_failure *failure)
 {
     struct session *s = r->user;
-    if (!session_request_done(s)) {
-        return;
-    }
-    if (failure != NULL) {
-        refuse_failure(s, failure);
-        return;
-    }
-    if (r->answer != STORE_OK) {
-        refuse_answer(s, r->answer);
+    if (!is_granted(s, failure, r->answer)) {
         return;
     }
     (void)snprintf(s->host, sizeof(s->host), "%s", r->host);
@@ -306,14 +314,7 @@ static void on_enrolled(struct store_enrol *r,
                         const struct pglink_failure *failure)
 {
     struct session *s = r->user;
-    if (!session_request_done(s)) {
-        return;
-    }
-    if (failure != NULL) {
-        refuse_failure(s, failure);
-    } else if (r->answer != STORE_OK) {
-        refuse_answer(s, r->answer);
-    } else {
+    if (is_granted(s, failure, r->answer)) {
         metrics_add(s->all->metrics, enrolments, 1);
         s->host_id = r->host_id;
         issue_certificate(s, r->host);
@@ -324,14 +325,7 @@ static void on_renewed(struct store_renew *r,
                        const struct pglink_failure *failure)
 {
     struct session *s = r->user;
-    if (!session_request_done(s)) {
-        return;
-    }
-    if (failure != NULL) {
-        refuse_failure(s, failure);
-    } else if (r->answer != STORE_OK) {
-        refuse_answer(s, r->answer);
-    } else {
+    if (is_granted(s, failure, r->answer)) {
         metrics_add(s->all->metrics, renewals, 1);
         issue_certificate(s, r->host);
     }
