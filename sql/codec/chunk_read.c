@@ -172,7 +172,7 @@ static void take_moment(struct chunk_times *t)
     ahead += bits_take_number(&t->bits, t->params[TIME_AHEAD]);
     t->boot += (uint32_t)bits_take_number(&t->bits, t->params[TIME_BOOT]);
     t->failed = bits_bad(&t->bits) || n <= (uint64_t)t->n ||
-                !chunk_time_in_range(n) || !chunk_time_in_range(at) ||
+                n >= (uint64_t)CHUNK_TIME_LIMIT || !chunk_time_in_range(at) ||
                 !chunk_time_in_range(ahead) || t->boot >= c->n_boots;
     t->n = (int64_t)n;
     t->at_us = (int64_t)at;

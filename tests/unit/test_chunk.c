@@ -341,6 +341,59 @@ static void times_round_trip(void **state)
     run_fini(&r);
 }
 
+static void put_example(uint32_t s)
+{
+    static const int64_t allocs[] = {1000, 1010, 1010, 1013};
+    static const int64_t frees[] = {900, 905, 905, 910};
+    static const int64_t bytes[] = {6400, 6720, 6720, 6592};
+    const int64_t pool[] = {allocs[s], frees[s], 0, bytes[s]};
+    const int64_t slab[] = {0, 0, 40, s < 3 ? 8192 : 12288};
+    const int64_t at =
+        INT64_C(1767225600000000) + s * INT64_C(60000000) + (s == 2 ? 250 : 0);
+    uint8_t boot[CHUNK_BOOT_BYTES];
+    for (uint8_t i = 0; i < CHUNK_BOOT_BYTES; i++) {
+        boot[i] = (uint8_t)(0xa0 + i);
+    }
+    assert_int_equal(
+        chunk_writer_snapshot(&writer, 100 + s, at, at + 1500, boot), PSC_OK);
+    chunk_writer_keyframe(&writer);
+    assert_int_equal(chunk_writer_put(&writer, 7, POOL, pool), PSC_OK);
+    if (s != 2) {
+        assert_int_equal(chunk_writer_put(&writer, 9, SLAB, slab), PSC_OK);
+    }
+}
+
+/* sql/codec/README.md takes these bytes apart. */
+static void the_example_of_the_manual_is_right(void **state)
+{
+    (void)state;
+    static const uint8_t head[] = {
+        0x01, 0x04, 0x00, 0x04, 0x00, 0x01, 0x00, 0x01, 0x00, 0x00, 0x00,
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x64, 0x00, 0x06,
+        0x47, 0x48, 0x46, 0x20, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x05, 0xdc, 0x00, 0x00, 0x00, 0x00, 0x03, 0x93, 0x87, 0x00,
+        0x03, 0x05, 0x04, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7,
+        0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 0xf9, 0xd0, 0x31,
+        0xc1, 0x00, 0xfa, 0x3e, 0xa0, 0x03, 0xd3, 0xfc, 0x8a};
+    static const uint8_t levels[] = {0x0c, 0x09, 0x04, 0x3c, 0x31, 0xc2, 0xc8,
+                                     0xe5, 0x00, 0xbc, 0x2d, 0xa3, 0x96};
+    static const uint8_t data[] = {0x85, 0x33, 0xde, 0x25, 0x0c, 0x85, 0x41,
+                                   0x30, 0x84, 0x04, 0xc0, 0x7d, 0x0c, 0x91,
+                                   0x6a, 0x14, 0xaf, 0xaa, 0x31, 0x85, 0x40,
+                                   0xd2, 0xce, 0x0f, 0x35};
+    for (uint32_t s = 0; s < 4; s++) {
+        put_example(s);
+    }
+    struct chunk_sections out;
+    assert_int_equal(chunk_writer_finish(&writer, &out), PSC_OK);
+    assert_int_equal(out.head.len, sizeof(head));
+    assert_memory_equal(out.head.data, head, sizeof(head));
+    assert_int_equal(out.levels.len, sizeof(levels));
+    assert_memory_equal(out.levels.data, levels, sizeof(levels));
+    assert_int_equal(out.data.len, sizeof(data));
+    assert_memory_equal(out.data.data, data, sizeof(data));
+}
+
 static void unknown_versions_are_told(void **state)
 {
     (void)state;
@@ -379,6 +432,7 @@ int main(void)
         TAGS(a_keyframe_ends_what_it_does_not_state),
         COUNTERS(counters_round_trip),
         TAGS(times_round_trip),
+        TAGS(the_example_of_the_manual_is_right),
         TAGS(unknown_versions_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
