@@ -199,8 +199,10 @@ static void spread(struct masks *m, unsigned head)
         if ((head & HEAD_UNIFORM) != 0 || (any >> c & 1) == 0) {
             continue;
         }
-        for (unsigned i = 0; i < 1u << m->bits; i++) {
-            m->of[i | 1u << m->bits] = (uint8_t)(m->of[i] | 1u << c);
+        /* bits is at most c, which a compiler cannot see. */
+        unsigned half = 1u << (m->bits < c ? m->bits : c);
+        for (unsigned i = 0; i < half; i++) {
+            m->of[i | half] = (uint8_t)(m->of[i] | 1u << c);
         }
         m->bits++;
     }
