@@ -66,12 +66,15 @@ static void begin_shift(const char *path)
 {
     shift(path, 0);
     assert_int_equal(setenv("POOLSCOPE_CLOCK_SHIFT", path, 1), 0);
+    /* LD_PRELOAD takes no path that has a space in it. */
     assert_int_equal(setenv("LD_PRELOAD", PSC_CLOCK_SHIFT, 1), 0);
+    assert_int_equal(setenv("LD_LIBRARY_PATH", PSC_CLOCK_SHIFT_DIR, 1), 0);
 }
 
 static void end_shift(void)
 {
     (void)unsetenv("LD_PRELOAD");
+    (void)unsetenv("LD_LIBRARY_PATH");
     (void)unsetenv("POOLSCOPE_CLOCK_SHIFT");
 }
 
