@@ -41,10 +41,13 @@ LANGUAGE sql STABLE AS $$
     SELECT value::interval FROM poolscope_data.setting WHERE name = p_name
 $$;
 
--- Times that count as possible; others go to the default partition.
-CREATE FUNCTION poolscope_data.in_range(p_at timestamptz) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT p_at >= '2000-01-01 00:00:00+00' AND p_at <= now() + '1 day'
+-- Times that count as possible; others go to the default partition. An hour is
+-- more than clocks differ that anybody cares for. What lies beyond it counts
+-- when its time has come: an hour of the future must not be taken for the
+-- oldest that is not summed up yet.
+CREATE FUNCTION poolscope_data.in_range(p_at timestamptz)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT p_at >= '2000-01-01 00:00:00+00' AND p_at <= now() + '1 hour'
 $$;
 
 -- Make the partition of p_parent that holds p_at, with the rows that wait for

@@ -161,8 +161,10 @@ BEGIN
     -- In the order in which units come by: they wait instead of deadlocking.
     PERFORM FROM host_state s WHERE s.host_id = ANY (p_host_ids)
     ORDER BY s.host_id FOR UPDATE;
+    -- A host that was seen in the future is not seen for ever.
     UPDATE host_state s
-    SET seen_at = greatest(s.seen_at, b.seen_at),
+    SET seen_at = CASE WHEN NOT in_range(s.seen_at) THEN b.seen_at
+                       ELSE greatest(s.seen_at, b.seen_at) END,
         clock_offset_us = b.clock_offset_us,
         spool_bytes = b.spool_bytes,
         agent_dropped_batches = b.dropped_batches
@@ -469,6 +471,10 @@ BEGIN
     RETURN outcome;
 END $$;
 
+-- Samples of a host strictly increase in time. But where a collector's clock was
+-- ahead for a while, what was stored then lies in the future: nobody waits until
+-- that has come, the next sample is stored at its own time, behind the others in
+-- order of n, and an event says so.
 CREATE FUNCTION poolscope_api.batch_store(
     p_host_id bigint, p_session bigint, p_stream uuid, p_prev_seq bigint,
     p_first_seq bigint, p_seq bigint, p_at timestamptz,
@@ -509,6 +515,13 @@ BEGIN
                 p_prev_seq + 1, 'to_seq', p_first_seq - 1));
     END IF;
     IF possible THEN
+        IF NOT in_range(c.last_at) AND p_at <= c.last_at THEN
+            PERFORM own_event(p_host_id, c.n, 'clock_stepped_back',
+                'samples were stored with times that were still to come, up '
+                'to ' || c.last_at,
+                jsonb_build_object('at', p_at, 'last_at', c.last_at));
+            c.last_at := NULL;
+        END IF;
         at_stored := greatest(p_at, c.last_at + interval '1 microsecond');
         c.first_at := coalesce(c.first_at, at_stored);
         c.last_at := at_stored;
