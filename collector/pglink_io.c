@@ -426,12 +426,18 @@ static void end_job(struct pglink *l)
 }
 
 /* Refusals that speak of this server process or this connection, not of the
- * job: shutdown, crash, recovery, too many connections, lost statements. */
-static bool refuses_connection(const char *sqlstate)
+ * job: shutdown, crash, recovery, too many connections. Prepared statements
+ * that are lost, or older than the schema, are told from a job that cannot be
+ * done by preparing them anew once. */
+static bool refuses_connection(struct pglink_job *job, const char *sqlstate)
 {
+    if (strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "0A000") == 0) {
+        bool first = !job->prepared_anew;
+        job->prepared_anew = true;
+        return first;
+    }
     return strncmp(sqlstate, "57P", 3) == 0 ||
-           strncmp(sqlstate, "08", 2) == 0 || strcmp(sqlstate, "26000") == 0 ||
-           strcmp(sqlstate, "0A000") == 0 || strcmp(sqlstate, "25006") == 0;
+           strncmp(sqlstate, "08", 2) == 0 || strcmp(sqlstate, "25006") == 0;
 }
 
 static void note_failure(struct pglink_job *job, const PGresult *res)
@@ -472,7 +478,7 @@ static bool take_job_result(struct pglink *l, const PGresult *res)
     }
     if (!job->failed && status != PGRES_PIPELINE_ABORTED) {
         const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-        if (state == NULL || refuses_connection(state)) {
+        if (state == NULL || refuses_connection(job, state)) {
             fail_by_libpq(l, "the server ended the connection");
             return false;
         }

@@ -67,6 +67,7 @@ struct pglink_job {
     unsigned n_sent;    /* statements issued in this attempt */
     unsigned n_results; /* of these, ended */
     bool failed;        /* a statement of this attempt was refused */
+    bool prepared_anew; /* a new connection was made for its sake */
     struct pglink_failure failure;
 };
 

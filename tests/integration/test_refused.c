@@ -172,6 +172,13 @@ static void a_fault_of_the_schema_holds_up_one_host_only(void **state)
     one_host_waits("forbidden", "insufficient_privilege");
 }
 
+/* Which looks at first as if statements had to be prepared anew. */
+static void what_is_not_supported_holds_up_one_host_only(void **state)
+{
+    (void)state;
+    one_host_waits("unsupported", "feature_not_supported");
+}
+
 static void a_refusal_that_might_pass_holds_up_one_host_only(void **state)
 {
     (void)state;
@@ -245,6 +252,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refused_sample_is_skipped),
         cmocka_unit_test(a_fault_of_the_schema_holds_up_one_host_only),
+        cmocka_unit_test(what_is_not_supported_holds_up_one_host_only),
         cmocka_unit_test(a_refusal_that_might_pass_holds_up_one_host_only),
         cmocka_unit_test(everybody_waits_until_the_schema_is_mended),
         cmocka_unit_test(never_two_samples_in_a_row_are_skipped),
