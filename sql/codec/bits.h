@@ -15,12 +15,16 @@
 
 #include "common/buf.h"
 
+/* For what is done with every number: only in its caller's registers is a
+ * stream fast. */
+#define BITS_INLINE static inline __attribute__((always_inline))
+
 enum {
-    BITS_AT_ONCE = 56,    /* the most that one put or peek handles */
-    CODE_ZEROS_MAX = 32,  /* a code begins with no more zeros */
-    CODE_MAX_BITS = 96,   /* the longest code: 32 zeros and 64 bits */
-    PARAMS_MAX_BITS = 15, /* the longest parameters */
-    BITS_SLACK_BYTES = 8, /* a put may write so far beyond its end */
+    BITS_AT_ONCE = 56,     /* the most that one put or peek handles */
+    CODE_ZEROS_MAX = 32,   /* a code begins with no more zeros */
+    CODE_MAX_BITS = 96,    /* the longest code: 32 zeros and 64 bits */
+    PARAMS_MAX_BITS = 15,  /* the longest parameters */
+    BITS_SLACK_BYTES = 16, /* more than a put writes beyond its end */
 };
 
 /* How a list of numbers is coded. */
@@ -36,10 +40,20 @@ struct params {
     uint8_t shift; /* the numbers are multiples of 2 to this, below 64 */
 };
 
+/* Numbers come as they like, so no branch depends on a sign; but where the
+ * next one begins should be guessed, not waited for, so branches do depend on
+ * lengths. */
+
 /* Bits in @v, 0 in 0. */
-static inline unsigned bits_length(uint64_t v)
+BITS_INLINE unsigned bits_length(uint64_t v)
 {
-    return v == 0 ? 0 : 64 - (unsigned)__builtin_clzll(v);
+    return 64 - (unsigned)__builtin_clzll(v | 1) - (v == 0);
+}
+
+/* The magnitude of @v, if it is @negative. */
+BITS_INLINE uint64_t bits_magnitude(uint64_t v, bool negative)
+{
+    return (v ^ (0 - (uint64_t)negative)) + negative;
 }
 
 /* --- writing --- */
@@ -55,7 +69,7 @@ struct bits_out {
 PSC_MUST_CHECK static inline int bits_out_init(struct bits_out *o,
                                                struct psc_buf *buf, size_t bits)
 {
-    int rc = psc_buf_reserve(buf, bits / 8 + 2 * BITS_SLACK_BYTES);
+    int rc = psc_buf_reserve(buf, bits / 8 + BITS_SLACK_BYTES);
 
     *o = (struct bits_out){.buf = buf};
     if (rc == PSC_OK) {
@@ -68,7 +82,7 @@ PSC_MUST_CHECK static inline int bits_out_init(struct bits_out *o,
 PSC_MUST_CHECK static inline int bits_reserve(struct bits_out *o, size_t bits)
 {
     o->buf->len = (size_t)(o->at - o->buf->data);
-    int rc = psc_buf_reserve(o->buf, bits / 8 + 2 * BITS_SLACK_BYTES);
+    int rc = psc_buf_reserve(o->buf, bits / 8 + BITS_SLACK_BYTES);
     if (rc == PSC_OK) {
         o->at = o->buf->data + o->buf->len;
     }
@@ -76,7 +90,7 @@ PSC_MUST_CHECK static inline int bits_reserve(struct bits_out *o, size_t bits)
 }
 
 /* Put the low @n (at most BITS_AT_ONCE) bits of @v, which has no others. */
-static inline void bits_put(struct bits_out *o, uint64_t v, unsigned n)
+BITS_INLINE void bits_put(struct bits_out *o, uint64_t v, unsigned n)
 {
     unsigned used = o->used + n; /* below 64 */
     uint64_t acc = o->acc | v << (63 - used) << 1;
@@ -109,15 +123,13 @@ static inline void bits_put_zeros(struct bits_out *o, size_t n)
 
 /* Put @v as a code: where it has up to @k bits, a one and k bits, else as many
  * zeros as it has more, and itself. Then the @n (0 or 1) bits of @sign. */
-static inline void bits_put_code(struct bits_out *o, uint64_t v, unsigned k,
-                                 unsigned sign, unsigned n)
+BITS_INLINE void bits_put_code(struct bits_out *o, uint64_t v, unsigned k,
+                               unsigned sign, unsigned n)
 {
     unsigned length = bits_length(v);
     unsigned zeros = length > k ? length - k : 0;
-    if (zeros == 0) {
-        v |= UINT64_C(1) << k;
-        length = k + 1;
-    }
+    v |= (uint64_t)(zeros == 0) << k;
+    length = k + zeros + (zeros == 0);
     if (zeros + length + n <= BITS_AT_ONCE) {
         bits_put(o, v << n | sign, zeros + length + n);
     } else {
@@ -128,16 +140,16 @@ static inline void bits_put_code(struct bits_out *o, uint64_t v, unsigned k,
 }
 
 /* Put the 64-bit number @v by @p, whose mode is not PARAMS_DEFAULT. */
-static inline void bits_put_number(struct bits_out *o, uint64_t v,
-                                   struct params p)
+BITS_INLINE void bits_put_number(struct bits_out *o, uint64_t v,
+                                 struct params p)
 {
     if (p.mode == PARAMS_ZERO) {
         return;
     }
-    bool has_sign = p.mode == PARAMS_SIGNED && v != 0;
-    bool negative = has_sign && v >> 63 != 0;
-    v = negative ? 0 - v : v;
-    bits_put_code(o, v >> p.shift, p.k, negative, has_sign);
+    bool has_sign = (p.mode == PARAMS_SIGNED) & (v != 0);
+    bool negative = has_sign & (v >> 63 != 0);
+    bits_put_code(o, bits_magnitude(v, negative) >> p.shift, p.k, negative,
+                  has_sign);
 }
 
 static inline void bits_put_params(struct bits_out *o, struct params p)
@@ -183,7 +195,7 @@ static inline void bits_fail(struct bits_in *b)
 }
 
 /* The next BITS_AT_ONCE bits or more, at the top. */
-static inline uint64_t bits_peek(const struct bits_in *b)
+BITS_INLINE uint64_t bits_peek(const struct bits_in *b)
 {
     size_t byte = (size_t)(b->at / 8);
     uint64_t v = 0;
@@ -218,40 +230,46 @@ static inline uint64_t bits_take_wide(struct bits_in *b, unsigned n)
     return high << 32 | bits_take(b, n > 32 ? 32 : n);
 }
 
-static inline uint64_t bits_take_code(struct bits_in *b, unsigned k)
+/* Take a code, and if @has_sign and the number is not 0 a sign after it. */
+BITS_INLINE uint64_t bits_take_signed(struct bits_in *b, unsigned k,
+                                      bool has_sign)
 {
     uint64_t v = bits_peek(b);
-    unsigned zeros = v == 0 ? 64 : (unsigned)__builtin_clzll(v);
-    if (zeros > CODE_ZEROS_MAX || k + zeros > 64) {
+    unsigned zeros = (unsigned)__builtin_clzll(v | 1);
+    unsigned length = k + zeros + (zeros == 0);
+    bool negative;
+    if (zeros + length < BITS_AT_ONCE) {
+        b->at += zeros + length;
+        negative = v << (zeros + length) >> 63 != 0;
+        v = v << zeros >> (64 - length);
+    } else if (zeros > CODE_ZEROS_MAX || k + zeros > 64) {
         bits_fail(b);
         return 0;
-    }
-    unsigned length = k + zeros + (zeros == 0);
-    b->at += zeros;
-    if (zeros + length <= BITS_AT_ONCE) {
-        v = v << zeros >> (64 - length);
-        b->at += length;
     } else {
+        b->at += zeros;
         v = bits_take_wide(b, length);
+        negative = bits_peek(b) >> 63 != 0;
     }
-    return v - ((uint64_t)(zeros == 0) << k);
+    v -= (uint64_t)(zeros == 0) << k;
+    if (!has_sign || v == 0) {
+        return v;
+    }
+    b->at++;
+    return bits_magnitude(v, negative);
+}
+
+static inline uint64_t bits_take_code(struct bits_in *b, unsigned k)
+{
+    return bits_take_signed(b, k, false);
 }
 
 /* A number by @p, modulo 2^64. */
-static inline uint64_t bits_take_number(struct bits_in *b, struct params p)
+BITS_INLINE uint64_t bits_take_number(struct bits_in *b, struct params p)
 {
     if (p.mode == PARAMS_ZERO) {
         return 0;
     }
-    uint64_t v = bits_take_code(b, p.k);
-    if (p.mode == PARAMS_SIGNED) {
-        /* Signs are as good as random: no branch on them. */
-        uint64_t has_sign = v != 0;
-        uint64_t negative = bits_peek(b) >> 63 & has_sign;
-        b->at += has_sign;
-        v = (v ^ (0 - negative)) + negative;
-    }
-    return v << p.shift;
+    return bits_take_signed(b, p.k, p.mode == PARAMS_SIGNED) << p.shift;
 }
 
 static inline struct params bits_take_params(struct bits_in *b)

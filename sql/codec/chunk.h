@@ -164,8 +164,10 @@ struct chunk_entry {
                                           has values[0] only */
     bool failed; /* damage; look at it when chunk_next() is false */
 
-    uint8_t columns;
-    uint8_t slots;  /* columns that are stored */
+    uint8_t slots[TABLE_COLUMNS_MAX]; /* columns that are stored, in order */
+    uint8_t n_slots;
+    uint8_t by;     /* which of them predicts bytes, if any */
+    bool real;      /* its values are doubles */
     uint8_t form;   /* of the list of changes */
     uint8_t list_k; /* its code */
     bool derives;   /* frees from outstanding */
@@ -179,8 +181,8 @@ struct chunk_entry {
     uint64_t size;        /* bytes an object, to predict by; 0: not */
     struct bits_in where; /* the list of changes */
     struct bits_in bits;  /* the values */
-    struct params params[TABLE_COLUMNS_MAX];
-    uint64_t state[TABLE_COLUMNS_MAX]; /* by slot, as last present */
+    struct params params[TABLE_COLUMNS_MAX]; /* in order of slots */
+    uint64_t state[TABLE_COLUMNS_MAX];       /* the same, as last present */
 };
 
 /* Start at entry @index, below b->n, of a block opened with its data. */

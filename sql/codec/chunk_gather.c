@@ -84,7 +84,8 @@ static void gather(struct chunk_writer *w, struct packed *e,
         struct record r = record_of(*word++);
         struct change *c = &p->changes[p->n_changes];
         uint64_t differ = 0;
-        *c = (struct change){.snapshot = r.snapshot, .present = r.present};
+        c->snapshot = r.snapshot;
+        c->present = r.present;
         for (unsigned n = 0; n < r.n_values; n++) {
             c->diffs[n] = e->real ? word[n] ^ old[n] : word[n] - old[n];
             differ |= c->diffs[n];

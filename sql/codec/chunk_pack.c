@@ -209,7 +209,7 @@ PSC_MUST_CHECK static int put_entry(struct chunk_writer *w, struct packed *e,
     /* The longest code each, a bit of presence, the list in either form. */
     size_t most = ((size_t)e->n_values + 1) * SLOTS * (CODE_MAX_BITS + 1) +
                   (size_t)w->n_moments * 2 * (LIST_K_BITS + 1) +
-                  SLOTS * PARAMS_MAX_BITS + 64;
+                  (size_t)SLOTS * PARAMS_MAX_BITS + 64;
     int rc = bits_reserve(o, most);
     if (rc != PSC_OK) {
         return rc;
@@ -376,7 +376,8 @@ static void put_data_section(struct chunk_writer *w)
     struct params lengths = tally_fit(&t).params;
     struct bits_out o;
     if (bits_out_init(&o, &w->data,
-                      CODE_MAX_BITS * (CHUNK_BLOCK_ENTRIES + 2)) != PSC_OK) {
+                      (size_t)CODE_MAX_BITS * (CHUNK_BLOCK_ENTRIES + 2)) !=
+        PSC_OK) {
         return;
     }
     bits_put_params(&o, lengths);

@@ -63,9 +63,9 @@ struct tally {
 /* Count the 64-bit number @v, unsigned if it is of a @real. */
 static inline void tally_add(struct tally *t, uint64_t v, bool real)
 {
-    bool negative = !real && v >> 63 != 0;
+    bool negative = !real & (v >> 63 != 0);
 
-    v = negative ? 0 - v : v;
+    v = bits_magnitude(v, negative);
     t->any |= v;
     t->n++;
     t->negative |= negative;

@@ -292,6 +292,7 @@ static int find_series(struct chunk_writer *w, uint32_t id, uint8_t flags,
 static void end_others(struct chunk_writer *w, uint32_t first,
                        const struct chunk_series *keep)
 {
+    assert(first == 0 || w->series != NULL);
     for (uint32_t at = first; at != 0; at = w->series[at - 1].other) {
         struct chunk_series *s = &w->series[at - 1];
         if (s != keep && s->present) {

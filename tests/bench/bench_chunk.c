@@ -153,7 +153,8 @@ static void move_bytes(struct sim *m, const struct tag *t, int64_t *v,
         v[COL_BYTES] += more * 16;
     } else {
         int64_t wanted = v[COL_OUTSTANDING] / t->objects + 1;
-        double lacks = (double)(wanted - v[COL_BYTES] / t->slab);
+        int64_t has = v[COL_BYTES] / t->slab;
+        double lacks = (double)(wanted - has);
         v[COL_BYTES] += draw(m, 0.2 * lacks, lacks != 0 ? 0.5 : 0.15) * t->slab;
     }
     if (v[COL_BYTES] < 0) {

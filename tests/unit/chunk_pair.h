@@ -159,7 +159,7 @@ static void lay(const struct chunk_block *b, uint32_t i, struct cell *shown,
 static void check_entry(struct run *r, const struct chunk *c,
                         const struct chunk_sections *in, uint32_t id)
 {
-    struct cell *shown = calloc(r->snapshots, sizeof(*shown));
+    struct cell *shown = calloc(r->snapshots + 1u, sizeof(*shown));
     struct chunk_slice slice;
     struct chunk_block b;
     assert_non_null(shown);

@@ -58,7 +58,8 @@ static void one_snapshot_is_a_chunk(void **state)
     struct run r;
     run_init(&r, TABLE_COLUMNS_MAX, 1, 100);
     for (uint32_t id = 1; id <= 100; id += 3) {
-        set(&r, 0, id, POOL, id * 7, id, id * 6, id * 640);
+        int64_t v = id;
+        set(&r, 0, id, POOL, v * 7, v, v * 6, v * 640);
     }
     (void)round_trip(&writer, &r, 1);
     run_fini(&r);
@@ -70,7 +71,7 @@ static void the_longest_run_is_a_chunk(void **state)
     struct run r;
     run_init(&r, TABLE_COLUMNS_MAX, CHUNK_SNAPSHOTS_MAX, 5);
     for (uint32_t s = 0; s < r.snapshots; s++) {
-        set(&r, s, 1, SLAB, 0, 0, s, s * 4096);              /* always */
+        set(&r, s, 1, SLAB, 0, 0, s, s * INT64_C(4096));     /* always */
         set(&r, s, 2, SLAB, 0, 0, 7, 4096);                  /* never */
         set(&r, s, 3, SLAB, 0, 0, s / 100, s / 1000);        /* seldom */
         set(&r, s, 4, SLAB, 0, 0, s - s / 50, s);            /* almost always */
@@ -129,7 +130,7 @@ static void other_flags_are_another_entry_of_the_same_id(void **state)
             if (id % 7 == 0 && s > 7) {
                 flags = POOL; /* again as before */
             }
-            set(&r, s, id, flags, 100 + s, s, 100, 4096 * s);
+            set(&r, s, id, flags, 100 + s, s, 100, INT64_C(4096) * s);
         }
     }
     struct chunk_sections out = round_trip(&writer, &r, 4);
@@ -164,7 +165,7 @@ static void every_set_of_columns_round_trips(void **state)
     run_init(&r, TABLE_COLUMNS_MAX, 9, 64);
     for (uint32_t s = 0; s < 9; s++) {
         for (uint32_t id = 1; id <= 64; id++) {
-            int64_t v = (int64_t)id * 1000 + (s * id) % 5 * 17;
+            int64_t v = id * INT64_C(1000) + s * id % 5;
             set(&r, s, id, (uint8_t)(id - 1), v, v / 3, v - v / 3,
                 v / 2 * 4096);
         }
@@ -351,7 +352,7 @@ static void put_example(uint32_t s)
     const int64_t at =
         INT64_C(1767225600000000) + s * INT64_C(60000000) + (s == 2 ? 250 : 0);
     uint8_t boot[CHUNK_BOOT_BYTES];
-    for (uint8_t i = 0; i < CHUNK_BOOT_BYTES; i++) {
+    for (unsigned i = 0; i < CHUNK_BOOT_BYTES; i++) {
         boot[i] = (uint8_t)(0xa0 + i);
     }
     assert_int_equal(

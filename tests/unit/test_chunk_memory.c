@@ -20,7 +20,7 @@ static void make(struct run *r)
         r->boots[s] = (uint8_t)(s / 20);
         for (uint32_t id = 1; id <= r->ids; id++) {
             if ((s + id) % 50 != 0) {
-                int64_t v = id * (s / (1 + id % 9));
+                int64_t v = (int64_t)id * (s / (1 + id % 9));
                 set(r, s, id, POOL, 3 * v, 2 * v, v, 32 * v);
             }
         }
@@ -55,6 +55,27 @@ static void every_allocation_may_fail(void **state)
     run_fini(&r);
 }
 
+/* Feed snapshot @s as a keyframe, and whatever fails once more. */
+static void feed_stubbornly(struct chunk_writer *w, struct run *r, uint32_t s)
+{
+    const uint8_t boot[CHUNK_BOOT_BYTES] = {r->boots[s]};
+    int rc;
+
+    do {
+        rc =
+            chunk_writer_snapshot(w, r->n[s], r->at_us[s], r->wall_us[s], boot);
+    } while (rc == PSC_NOMEM);
+    assert_int_equal(rc, PSC_OK);
+    chunk_writer_keyframe(w);
+    for (uint32_t id = 1; id <= r->ids; id++) {
+        const struct cell *c = cell(r, s, id);
+        while (c->present && (rc = chunk_writer_put(w, id, c->flags,
+                                                    c->values)) == PSC_NOMEM) {
+        }
+        assert_int_equal(rc, PSC_OK);
+    }
+}
+
 static void what_failed_can_be_done_again(void **state)
 {
     (void)state;
@@ -66,23 +87,7 @@ static void what_failed_can_be_done_again(void **state)
         chunk_writer_init(&w, TABLE_COLUMNS_MAX, &chunk_openssl);
         fault_fail_at(n);
         for (uint32_t s = 0; s < r.snapshots; s++) {
-            uint8_t boot[CHUNK_BOOT_BYTES] = {r.boots[s]};
-            int rc;
-            do {
-                rc = chunk_writer_snapshot(&w, r.n[s], r.at_us[s], r.wall_us[s],
-                                           boot);
-            } while (rc == PSC_NOMEM);
-            assert_int_equal(rc, PSC_OK);
-            chunk_writer_keyframe(&w);
-            for (uint32_t id = 1; id <= r.ids; id++) {
-                const struct cell *c = cell(&r, s, id);
-                do {
-                    rc = c->present
-                             ? chunk_writer_put(&w, id, c->flags, c->values)
-                             : PSC_OK;
-                } while (rc == PSC_NOMEM);
-                assert_int_equal(rc, PSC_OK);
-            }
+            feed_stubbornly(&w, &r, s);
         }
         int rc = chunk_writer_finish(&w, &out);
         if (rc == PSC_NOMEM) {
@@ -108,8 +113,7 @@ static bool no_sha256(const void *data, size_t len,
 static void a_steady_writer_allocates_nothing(void **state)
 {
     (void)state;
-    /* OpenSSL's own allocations are not counted, but would be in a static
-     * one. */
+    /* What OpenSSL allocates is its own affair. */
     static const struct chunk_digest none = {.sha256 = no_sha256};
     struct run r;
     struct chunk_writer w;

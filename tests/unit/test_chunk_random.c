@@ -106,7 +106,7 @@ static void fill(struct run *r)
         }
     }
     for (uint32_t s = 1; s < r->snapshots; s++) {
-        r->n[s] = r->n[s - 1] + 1 + below(2) * below(9);
+        r->n[s] = r->n[s - 1] + 1 + (below(2) == 0 ? 0 : below(9));
         r->at_us[s] += below(2000);
         r->wall_us[s] = r->at_us[s] + below(1u << below(16));
         r->boots[s] = (uint8_t)(r->boots[s - 1] + (below(200) == 0));
