@@ -11,7 +11,7 @@
 enum { PAGE_ROWS = 256, FIRST_IDS = 256 };
 
 #define YEAR_2000_US (946684800 * PSC_US_PER_S)
-#define DAY_US       (86400 * PSC_US_PER_S)
+#define AHEAD_US     (3600 * PSC_US_PER_S) /* as the store takes for possible */
 
 /* The counter rows that were read ahead. */
 struct counters {
@@ -220,7 +220,7 @@ static void note_boot(struct watch_host *h, const PGresult *res, int row)
  * time, past or to come, is taken for that of the snapshot before. */
 static void note_time(struct watch_host *h, int64_t at_us)
 {
-    if (at_us >= YEAR_2000_US && at_us <= psc_clock_wall_us() + DAY_US) {
+    if (at_us >= YEAR_2000_US && at_us <= psc_clock_wall_us() + AHEAD_US) {
         h->at_us = at_us;
     }
 }

@@ -50,7 +50,8 @@ size_t detect_host_bytes(const struct detect_host *host);
 uint32_t detect_host_series(const struct detect_host *host);
 
 /* A snapshot of the host begins, taken at @at_us (collector time, later than
- * the one before: others are taken for the same moment), @interval_us after
+ * the one before: others are taken for the same moment, but more than an hour
+ * earlier is a clock put right, and windows start anew), @interval_us after
  * the one before by the host's own setting. */
 void detect_begin(struct detect_host *host, int64_t at_us, int64_t interval_us);
 

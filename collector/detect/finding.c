@@ -400,6 +400,15 @@ void finding_boot(struct detect_host *h)
     }
 }
 
+void finding_step_back(struct detect_host *h)
+{
+    for (uint32_t i = 0; i < h->n_findings; i++) {
+        struct finding *f = &h->findings[i];
+        f->quiet_from_us =
+            f->quiet_from_us < h->at_us ? f->quiet_from_us : h->at_us;
+    }
+}
+
 /* --- reviewing --- */
 
 /* Whether the newest windows rise at a fair share of the finding's rate. What

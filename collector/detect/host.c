@@ -21,6 +21,7 @@
 #define FAST_LEAST_US (INT64_C(20) * SECOND_US)
 #define FAST_MOST_US  (INT64_C(3600) * SECOND_US)
 #define SLOW_US       (INT64_C(6) * 3600 * SECOND_US)
+#define STEP_BACK_US  (INT64_C(3600) * SECOND_US)
 #define WHOLE_SHARE   0.8 /* of its samples makes a window whole */
 #define SLOTS_LEAST   64
 
@@ -347,17 +348,9 @@ static void drop_windows(struct detect_host *h, bool fast, bool slow)
     }
 }
 
-/* The host samples at another interval: its fast windows start anew. */
-static void change_interval(struct detect_host *h, int64_t interval_us)
+static void restart_fast(struct detect_host *h, int64_t length_us)
 {
-    h->interval_us = interval_us;
-    if (h->slow.length_us == 0) {
-        scale_start(&h->slow, SLOW_US);
-    }
-    if (fast_length(interval_us) == h->fast.length_us) {
-        return;
-    }
-    scale_start(&h->fast, fast_length(interval_us));
+    scale_start(&h->fast, length_us);
     for (uint32_t i = 0; i < h->n_series; i++) {
         struct series *s = &h->series[i];
         series_drop_fast(s);
@@ -367,8 +360,39 @@ static void change_interval(struct detect_host *h, int64_t interval_us)
     }
 }
 
+/* The host samples at another interval: its fast windows start anew. */
+static void change_interval(struct detect_host *h, int64_t interval_us)
+{
+    h->interval_us = interval_us;
+    if (h->slow.length_us == 0) {
+        scale_start(&h->slow, SLOW_US);
+    }
+    if (fast_length(interval_us) != h->fast.length_us) {
+        restart_fast(h, fast_length(interval_us));
+    }
+}
+
+/* A clock that was ahead has been put right: levels and findings stay, the
+ * windows of a future that never was do not. */
+static void step_back(struct detect_host *h, int64_t at_us)
+{
+    h->at_us = at_us;
+    restart_fast(h, h->fast.length_us);
+    scale_start(&h->slow, SLOW_US);
+    for (uint32_t i = 0; i < h->n_series; i++) {
+        series_drop_slow(&h->series[i]);
+        h->series[i].n_slow = 0;
+        h->series[i].slow_seen = 0;
+    }
+    h->n_swings = 0;
+    finding_step_back(h);
+}
+
 void detect_begin(struct detect_host *host, int64_t at_us, int64_t interval_us)
 {
+    if (at_us < host->at_us - STEP_BACK_US && host->fast.length_us > 0) {
+        step_back(host, at_us);
+    }
     host->at_us = at_us > host->at_us ? at_us : host->at_us;
     host->next = 0;
     if (interval_us <= 0) {

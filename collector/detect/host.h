@@ -156,6 +156,7 @@ void finding_review(struct detect_host *h, const struct scale *scale,
 /* Restored findings whose time has come begin to live. */
 void finding_wake(struct detect_host *h);
 void finding_boot(struct detect_host *h);
+void finding_step_back(struct detect_host *h); /* to h->at_us */
 
 /* Tell what opened, changed or resolved, and drop what is over. */
 void finding_tell(struct detect_host *h, bool closed,

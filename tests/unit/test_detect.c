@@ -604,6 +604,39 @@ static void time_does_not_go_back(void **state)
     sim_fini(&sim);
 }
 
+/* @seconds of samples; the tag grows by @rate a second from @bytes on. Returns
+ * what it then has. */
+static double climb(struct sim *sim, int seconds, double bytes, double rate)
+{
+    for (int i = 0; i < seconds; i += 2) {
+        sim_begin(sim);
+        put(sim, FILP, bytes += 2 * rate);
+        assert_int_equal(sim_end(sim), 0);
+    }
+    return bytes;
+}
+
+/* The collector's clock is six hours ahead for a while. */
+static void clocks_put_right_hide_nothing(void **state)
+{
+    (void)state;
+    struct sim sim;
+    new_sim(&sim, 2);
+    climb(&sim, 600, 30 * MB, 0);
+    sim.at_us += 6 * 3600 * SIM_SECOND;
+    double top = climb(&sim, 600, 30 * MB, 2e5);
+    assert_int_equal(sim_count(&sim, DETECT_OPENED), 1);
+    sim.at_us -= 6 * 3600 * SIM_SECOND;
+    top = climb(&sim, 300, top, 2e5); /* it goes on */
+    assert_int_equal(sim_count(&sim, DETECT_OPENED), 1);
+    climb(&sim, 900, 30 * MB, 0);
+    assert_int_equal(sim_count(&sim, DETECT_RESOLVED), 1);
+    climb(&sim, 600, 30 * MB, 2e5);
+    assert_int_equal(sim_count(&sim, DETECT_OPENED), 2);
+    assert_true(sim_time(&sim) < 3100);
+    sim_fini(&sim);
+}
+
 static void gone_tags_are_forgotten(void **state)
 {
     (void)state;
@@ -729,6 +762,7 @@ int main(void)
         cmocka_unit_test(restart_with_little_history),
         cmocka_unit_test(gaps_and_jumps_are_quiet),
         cmocka_unit_test(time_does_not_go_back),
+        cmocka_unit_test(clocks_put_right_hide_nothing),
         cmocka_unit_test(gone_tags_are_forgotten),
         cmocka_unit_test(unrelated_leaks_are_apart),
         cmocka_unit_test(survives_failed_allocations),
