@@ -1,7 +1,7 @@
-/* What the files of the chunk writer share: chunk_write.c (feeding),
- * chunk_gather.c (differences), chunk_fit.c (choosing parameters), chunk_pack.c
- * (blocks) and chunk_finish.c (head, order, checksums). Nobody else includes
- * this. */
+/* What the files of the chunk writer share, in the order of its work:
+ * chunk_write.c (feeding), chunk_gather.c (differences), chunk_choose.c and
+ * chunk_fit.c (parameters), chunk_pack.c (blocks), chunk_finish.c (order, head,
+ * checksums). Nobody else includes this. */
 #ifndef PSC_SQL_CODEC_CHUNK_PACK_H
 #define PSC_SQL_CODEC_CHUNK_PACK_H
 
@@ -157,6 +157,9 @@ struct chunk_packer {
  * was never present. Returns 0 or PSC_NOMEM. */
 PSC_MUST_CHECK int pack_gather(struct chunk_writer *w,
                                const struct chunk_series *s);
+
+/* Choose the parameters of the block in hand. */
+void pack_choose(struct chunk_packer *p);
 
 /* Put the block in hand to the end of the sections, and start the next.
  * Returns 0, PSC_NOMEM or PSC_LIMIT. */
