@@ -96,9 +96,11 @@ void sim_agent_finish(struct sim_agent *a, bool now)
         }
         return;
     }
+    bool holds_back =
+        a->state == SIM_WAITING ? a->wake_us != 0 : a->state == SIM_LIVE;
     a->wake_us = 0;
-    if (a->state == SIM_WAITING || a->state == SIM_LIVE) {
-        sim_agent_sleep(a, 0); /* deliver now what a slow host holds back */
+    if (holds_back) {
+        sim_agent_sleep(a, 0); /* deliver it now */
     }
 }
 

@@ -76,6 +76,15 @@ void sim_agent_drop(struct sim_agent *a);
  * done anyway. */
 void sim_agent_finish(struct sim_agent *a, bool now);
 
+/* --- agent_sent.c --- */
+
+/* The @i-th oldest sample that is not acknowledged. */
+struct sim_sent *sim_sent_at(struct sim_agent *a, uint32_t i);
+PSC_MUST_CHECK int sim_sent_add(struct sim_agent *a, const struct sim_sent *s);
+
+/* All up to @seq is stored, as an Ack or (@by_cursor) a Cursor says. */
+void sim_sent_stored(struct sim_agent *a, uint64_t seq, bool by_cursor);
+
 /* --- agent_stream.c: what is said on an open connection --- */
 
 void sim_agent_begin_life(struct sim_agent *a);

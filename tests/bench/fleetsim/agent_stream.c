@@ -5,8 +5,8 @@
  * stream of its own once the one before is acknowledged; after a reboot in a
  * connection of its own too, since a hello tells the boot. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent/uplink.h"
 #include "common/clock.h"
@@ -16,8 +16,7 @@
 
 enum {
     QUEUE_LOW_BYTES = 64 << 10, /* send on when so little waits */
-    FIRST_SENT = 4,
-    SLOW_SNAPSHOTS = 8, /* that slow hosts deliver together */
+    SLOW_SNAPSHOTS = 8,         /* that slow hosts deliver together */
 };
 
 #define GIGABYTE (UINT64_C(1) << 30)
@@ -40,50 +39,6 @@ static bool send_message(struct sim_agent *a, const struct wire_message *m)
         sim_agent_close(a, rc, "cannot send");
     }
     return rc == PSC_OK;
-}
-
-/* --- samples that wait for their acknowledgement --- */
-
-static struct sim_sent *sent_at(struct sim_agent *a, uint32_t i)
-{
-    return &a->sent[(a->sent_at + i) % a->sent_cap];
-}
-
-static int grow_sent(struct sim_agent *a)
-{
-    uint32_t cap = a->sent_cap > 0 ? 2 * a->sent_cap : FIRST_SENT;
-    struct sim_sent *grown = malloc(cap * sizeof(*grown));
-    if (grown == NULL) {
-        return PSC_NOMEM;
-    }
-    for (uint32_t i = 0; i < a->n_sent; i++) {
-        grown[i] = *sent_at(a, i);
-    }
-    free(a->sent);
-    a->sent = grown;
-    a->sent_at = 0;
-    a->sent_cap = cap;
-    return PSC_OK;
-}
-
-/* All up to @seq is stored. */
-static void take_stored(struct sim_agent *a, uint64_t seq, bool by_cursor)
-{
-    struct fleet *f = a->fleet;
-    int64_t now_us = psc_clock_mono_us();
-    while (a->n_sent > 0 && sent_at(a, 0)->seq <= seq) {
-        const struct sim_sent *s = sent_at(a, 0);
-        f->stats.acked++;
-        f->stats.by_cursor += by_cursor ? 1 : 0;
-        if (!by_cursor) {
-            times_add(&f->stats.ack, now_us - s->sent_us);
-        }
-        state_log_ack(&f->state, a->host.number, a->stream, s->seq, s->k,
-                      psc_clock_wall_us());
-        a->sent_at = (a->sent_at + 1) % a->sent_cap;
-        a->n_sent--;
-    }
-    a->acked_seq = seq > a->acked_seq ? seq : a->acked_seq;
 }
 
 /* --- streams --- */
@@ -181,11 +136,11 @@ static void take_cursor(struct sim_agent *a, uint64_t seq)
                       a->host.number, seq + 1, a->acked_seq);
         seq = a->acked_seq;
     }
-    take_stored(a, seq, true);
+    sim_sent_stored(a, seq, true);
     a->next_seq = seq + 1;
     if (a->n_sent > 0) {
         f->stats.repeated += a->n_sent;
-        a->next_k = sent_at(a, 0)->k;
+        a->next_k = sim_sent_at(a, 0)->k;
         a->new_life = false;
         a->n_sent = 0;
     }
@@ -209,13 +164,16 @@ static int on_batch(void *user, struct psc_bytes frame)
     return psc_conn_send(&a->conn, frame);
 }
 
+static int64_t thread_cpu_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static bool send_sample(struct sim_agent *a)
 {
     struct fleet *f = a->fleet;
-    if (a->n_sent == a->sent_cap && grow_sent(a) != PSC_OK) {
-        sim_agent_close(a, PSC_NOMEM, "out of memory");
-        return false;
-    }
     int64_t wall_us = state_time_us(&f->state, &a->host, a->next_k);
     struct encode_order order = {
         .host = &a->host,
@@ -230,8 +188,13 @@ static bool send_sample(struct sim_agent *a)
         .user = a,
     };
     int64_t start_us = psc_clock_mono_us();
+    int64_t cpu_ns = thread_cpu_ns();
     int rc = encoder_take(&f->encoder, &a->position, &order);
-    f->stats.encode_us += psc_clock_mono_us() - start_us;
+    f->stats.encode_ns += thread_cpu_ns() - cpu_ns;
+    const struct sim_sent sent = {order.seq - 1, a->next_k, start_us};
+    if (rc == PSC_OK) {
+        rc = sim_sent_add(a, &sent);
+    }
     if (rc != PSC_OK) {
         sim_agent_close(a, rc, "cannot send a sample");
         return false;
@@ -239,9 +202,6 @@ static bool send_sample(struct sim_agent *a)
     f->stats.samples++;
     f->stats.cells += a->position.n;
     f->stats.keyframes += a->position.delta_bytes == 0 ? 1 : 0;
-    a->n_sent++;
-    *sent_at(a, a->n_sent - 1) =
-        (struct sim_sent){order.seq - 1, a->next_k, start_us};
     a->next_seq = order.seq;
     a->next_k++;
     a->want_keyframe = false;
@@ -379,7 +339,7 @@ static void take_refusal(struct sim_agent *a, const struct wire_message *m)
 static void take_ack(struct sim_agent *a, uint64_t seq)
 {
     if (a->state == SIM_LIVE) {
-        take_stored(a, seq, false);
+        sim_sent_stored(a, seq, false);
         sim_agent_pump(a);
     }
 }

@@ -103,7 +103,7 @@ static void print_table(const struct figures *g)
     (void)printf("simulator's CPU         %.2f s, %.1f us a sample; encoding "
                  "%.1f us\n",
                  g->cpu_s, per(g->cpu_s * 1e6, samples),
-                 per((double)s->encode_us, samples));
+                 per((double)s->encode_ns / 1e3, samples));
     (void)printf("simulator's memory      %.1f MiB, %.1f KiB a host\n",
                  (double)g->peak_kib / 1024, per((double)g->peak_kib, f->n));
     print_entropy(&f->truth, &g->entropy);
@@ -157,7 +157,7 @@ static int write_json(const struct figures *g, const char *path,
                    "  \"changed\": %.5f,\n"
                    "  \"entropy_bits_per_cell\": %.4f,\n"
                    "  \"entropy_bits_per_cell_by_tag\": %.4f\n}\n",
-                   g->seconds, g->cpu_s, (double)s->encode_us / 1e6,
+                   g->seconds, g->cpu_s, (double)s->encode_ns / 1e9,
                    g->entropy.changed, g->entropy.cell_fleet,
                    g->entropy.cell_tag);
     int rc = psc_buf_error(&out);

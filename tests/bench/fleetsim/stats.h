@@ -26,7 +26,7 @@ struct stats {
     uint64_t sessions, drops, refusals, need_keyframes, reboots;
     struct times ack;       /* from sending to the acknowledgement */
     struct times reconnect; /* from a drop to the Cursor */
-    int64_t encode_us;      /* spent on encoding */
+    int64_t encode_ns;      /* CPU time of encoding, encryption included */
 };
 
 #endif
