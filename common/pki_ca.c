@@ -13,8 +13,8 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/pki.h"
 #include "common/pki_internal.h"
 
@@ -40,7 +40,9 @@ static int set_serial(X509 *cert)
  * not longer than @ca (NULL: itself). */
 static int set_dates(X509 *cert, X509 *ca, int64_t valid_s)
 {
-    time_t now = time(NULL);
+    /* The fine clock: time() lags behind it when a second begins, and who is
+     * told since when certificates count would be issued an older one. */
+    time_t now = (time_t)(psc_clock_wall_us() / PSC_US_PER_S);
     time_t end = now + (time_t)valid_s;
     time_t start = (valid_s > 0 ? now : end) - BACKDATE_S;
     int ok = ASN1_TIME_set(X509_getm_notBefore(cert), start) != NULL;

@@ -220,6 +220,29 @@ static void validity_is_as_asked(void **state)
     X509_free(cert);
 }
 
+/* Who asks the fine clock and then has a certificate issued never gets one that
+ * began before: time() lags behind it when a second begins. */
+static void validity_begins_by_the_fine_clock(void **state)
+{
+    struct ca *ca = *state;
+    for (int i = 0; i < 3; i++) {
+        struct psc_error err;
+        struct psc_buf csr;
+        X509 *cert = NULL;
+        make_csr(ca->key, "whatever", &csr);
+        int64_t second = psc_clock_wall_us() / PSC_US_PER_S + 1;
+        while (psc_clock_wall_us() < second * PSC_US_PER_S) {
+        }
+        assert_int_equal(
+            issue(ca, psc_buf_bytes(&csr), "db01", DAY_S, &cert, &err), 0);
+        time_t earliest = (time_t)second - 3600;
+        assert_int_not_equal(
+            ASN1_TIME_cmp_time_t(X509_get0_notBefore(cert), earliest), -1);
+        X509_free(cert);
+        psc_buf_fini(&csr);
+    }
+}
+
 static void names_are_made_harmless(void **state)
 {
     struct ca *ca = *state;
@@ -476,6 +499,7 @@ int main(void)
         cmocka_unit_test(the_ca_is_a_proper_one),
         cmocka_unit_test(a_host_is_a_client_and_nothing_else),
         cmocka_unit_test(validity_is_as_asked),
+        cmocka_unit_test(validity_begins_by_the_fine_clock),
         cmocka_unit_test(names_are_made_harmless),
         cmocka_unit_test(serials_differ),
         cmocka_unit_test(requests_with_other_keys_are_refused),
