@@ -149,7 +149,7 @@ static void print_token(const struct cli *cli, const struct token_conf *conf,
     } else {
         printf("Token %lld, good for %s and %lld host%s; it is shown only "
                "now:\n\n%s\n\nOn each host, as the agent's user:\n\n"
-               "  poolscope-agent --collector %s --token %s --enrol\n",
+               "  poolscope-agent --collector %s --enrol %s\n",
                (long long)id, unit_span(conf->for_us).text,
                (long long)conf->uses, conf->uses == 1 ? "" : "s", text,
                collector, text);

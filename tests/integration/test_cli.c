@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "agent/options.h"
 #include "common/clock.h"
 #include "common/pki.h"
 #include "tests/lib/database.h"
@@ -403,6 +404,38 @@ static void cli_tokens_hold_the_ca(void **state)
     assert_int_equal(cli("token create --ca /nonexistent"), 1);
 }
 
+/* The command that is shown is one that the agent takes. */
+static void cli_token_shows_what_agents_take(void **state)
+{
+    uint8_t sha256[PSC_SHA256_BYTES];
+    char *argv[ARGS_MAX + 1] = {NULL};
+    struct options options = {0};
+    struct command_line line;
+    struct psc_token token;
+    struct psc_error err;
+    char args[512];
+    int argc = 0;
+    (void)state;
+    snprintf(args, sizeof args, "token create --collector c-1:7443 --ca %s",
+             make_ca(sha256));
+    assert_int_equal(cli(args), 0);
+    char *shown = strstr(out, "poolscope-agent ");
+    assert_non_null(shown);
+    shown[strcspn(shown, "\n")] = '\0';
+    for (char *word = strtok(shown, " "); word && argc < ARGS_MAX;
+         word = strtok(NULL, " ")) {
+        argv[argc++] = word;
+    }
+    assert_int_equal(psc_config_defaults(agent_options, &options, &err), 0);
+    if (agent_options_read(argc, argv, &options, &line, &err) != 0) {
+        fail_msg("%s", err.msg);
+    }
+    assert_int_equal(line.command, COMMAND_ENROL);
+    assert_int_equal(psc_token_parse(line.enrol, &token, &err), 0);
+    assert_string_equal(options.collector, "c-1:7443");
+    psc_config_fini(agent_options, &options);
+}
+
 static void cli_runs_psql_as_reader(void **state)
 {
     (void)state;
@@ -596,6 +629,7 @@ int main(void)
         cmocka_unit_test(cli_lists_events_counters_drivers),
         cmocka_unit_test(cli_hosts_are_disabled_and_labelled),
         cmocka_unit_test(cli_tokens_hold_the_ca),
+        cmocka_unit_test(cli_token_shows_what_agents_take),
         cmocka_unit_test(cli_runs_psql_as_reader),
         cmocka_unit_test(cli_refuses_wrong_usage),
         cmocka_unit_test(cli_refuses_formats_it_has_not),
