@@ -38,9 +38,17 @@ PSC_MUST_CHECK int cluster_create(struct cluster *c, struct psc_error *err);
 
 /* Choose and make the directory of the socket: short, mode 0700, the
  * server's. Removes a stale socket in it: call it when no server runs. */
-PSC_MUST_CHECK int cluster_socket_dir(struct cluster *c, struct psc_error *err);
+PSC_MUST_CHECK int cluster_socket_open(struct cluster *c,
+                                       struct psc_error *err);
 
 /* Remove the socket and its directory, after the server has ended. */
+void cluster_socket_close(struct cluster *c);
+
+/* Whether there is a socket in @socket_dir; false means that nobody here can
+ * connect. */
+bool cluster_socket_is_there(const char *socket_dir);
+
+int cluster_socket_dir(struct cluster *c, struct psc_error *err);
 void cluster_socket_remove(struct cluster *c);
 
 /* Write the configuration files that are ours. */

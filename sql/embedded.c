@@ -45,6 +45,22 @@ static void pause_ms(long ms)
 
 /* ------------------------------------------------------------- the lock */
 
+/* Open the lock file, made when it is missing. What root makes belongs to the
+ * data directory's owner, who needs it, too. */
+static int open_lock(const char *data_dir, const char *path)
+{
+    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+    struct stat st;
+    int fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+    if (fd < 0) {
+        return errno == EEXIST ? open(path, flags) : -1;
+    }
+    if (geteuid() == 0 && stat(data_dir, &st) == 0) {
+        (void)!fchown(fd, st.st_uid, st.st_gid);
+    }
+    return fd;
+}
+
 /* Take the lock of @data_dir into *@fd; it ends with close(). */
 static int lock(const char *data_dir, int *fd, struct psc_error *err)
 {
@@ -52,7 +68,7 @@ static int lock(const char *data_dir, int *fd, struct psc_error *err)
     if (psc_path_join(path, sizeof(path), data_dir, "lock") != PSC_OK) {
         return psc_error_set(err, PSC_LIMIT, "%s: path too long", data_dir);
     }
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    *fd = open_lock(data_dir, path);
     if (*fd < 0) {
         return psc_error_set(err, PSC_PERMISSION,
                              "no access to %s: %s (run this as its owner or "
@@ -144,7 +160,7 @@ static int start_server(struct cluster *c, struct psc_error *err)
     }
     if (rc == PSC_OK) {
         cluster_remove_pid_file(c);
-        rc = cluster_socket_dir(c, err);
+        rc = cluster_socket_open(c, err);
     }
     if (rc == PSC_OK) {
         rc = cluster_configure(c, err);
@@ -284,6 +300,22 @@ static void report(const struct cluster *c, struct embedded_status *status)
     }
 }
 
+/* A server may run whose socket only others see, in a private /tmp of theirs,
+ * or that a cleaner of /tmp has taken from it. */
+static int check_socket(const struct embedded_status *status,
+                        struct psc_error *err)
+{
+    if (cluster_socket_is_there(status->socket_dir)) {
+        return PSC_OK;
+    }
+    return psc_error_set(err, PSC_DATABASE,
+                         "PostgreSQL runs (pid %ld), but its socket in %s is "
+                         "not to be seen from here: a service with a private "
+                         "/tmp started it, or the socket was removed; as root "
+                         "'poolscope database stop', then start it again",
+                         (long)status->pid, status->socket_dir);
+}
+
 /* Start the server unless it runs, and see to its roles. */
 static int start_once(struct cluster *c, struct embedded_status *status,
                       struct psc_error *err)
@@ -297,7 +329,8 @@ static int start_once(struct cluster *c, struct embedded_status *status,
         report(c, status);
     }
     PGconn *conn = NULL;
-    int rc = connect_superuser(status->socket_dir, &conn, err);
+    int rc = check_socket(status, err);
+    rc = rc == PSC_OK ? connect_superuser(status->socket_dir, &conn, err) : rc;
     if (rc == PSC_OK) {
         rc = ensure_database(conn, err);
     }
@@ -403,7 +436,7 @@ static int stop_locked(struct cluster *c, struct psc_error *err)
     if (rc == PSC_OK) {
         cluster_remove_pid_file(c);
         memcpy(c->socket_dir, status.socket_dir, sizeof(c->socket_dir));
-        cluster_socket_remove(c);
+        cluster_socket_close(c);
     }
     if (rc == PSC_OK && status.running) {
         psc_log_info("stopped PostgreSQL in %s", c->dir);

@@ -260,6 +260,127 @@ static void embedded_takes_a_long_path(void **state)
     assert_int_not_equal(access(status.socket_dir, F_OK), 0);
 }
 
+/* Stop being root: as whom a service runs. */
+static bool become_nobody(void)
+{
+    const struct passwd *pw = getpwnam("nobody");
+    return geteuid() != 0 ||
+           (pw != NULL && setgid(pw->pw_gid) == 0 && setuid(pw->pw_uid) == 0);
+}
+
+/* In a child: a service with this runtime directory starts the server. */
+static bool start_as_service(const char *dir, const char *runtime)
+{
+    struct psc_error err = {0};
+    struct embedded_status status;
+    struct embedded_options o = {.data_dir = dir, .no_sync = true};
+    if (!become_nobody() || unsetenv("XDG_RUNTIME_DIR") != 0 ||
+        setenv("RUNTIME_DIRECTORY", runtime, 1) != 0) {
+        return false;
+    }
+    if (embedded_start(&o, &status, &err) != PSC_OK) {
+        (void)fprintf(stderr, "%s\n", err.msg);
+        return false;
+    }
+    return strncmp(status.socket_dir, runtime, strlen(runtime)) == 0;
+}
+
+/* In a child: who knows nothing of that environment asks the server. */
+static bool ask_from_elsewhere(const char *dir)
+{
+    struct database_options o = {.data_dir = (char *)(uintptr_t)dir};
+    char *conninfo = NULL;
+    if (unsetenv("XDG_RUNTIME_DIR") != 0 ||
+        unsetenv("RUNTIME_DIRECTORY") != 0 ||
+        setenv("TMPDIR", "/nonexistent", 1) != 0 ||
+        database_conninfo(&o, DATABASE_READER, &conninfo, NULL) != PSC_OK) {
+        return false;
+    }
+    PGconn *conn = PQconnectdb(conninfo);
+    bool fine = PQstatus(conn) == CONNECTION_OK;
+    PQfinish(conn);
+    free(conninfo);
+    return fine;
+}
+
+/* @runtime: of the service, or NULL for who is none. */
+static void child_succeeds(const char *dir, const char *runtime)
+{
+    int status = -1;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        bool fine = runtime != NULL ? start_as_service(dir, runtime)
+                                    : ask_from_elsewhere(dir);
+        _exit(fine ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* A service's user and root have neither their environment nor /tmp in
+ * common. */
+static void embedded_is_found_from_another_environment(void **state)
+{
+    (void)state;
+    const struct passwd *pw = getpwnam("nobody");
+    const char *dir = temp_dir();
+    const char *first = temp_dir();
+    const char *second = temp_dir();
+    struct embedded_status status;
+    assert_non_null(pw);
+    if (geteuid() == 0) {
+        assert_int_equal(chown(dir, pw->pw_uid, pw->pw_gid), 0);
+        assert_int_equal(chown(first, pw->pw_uid, pw->pw_gid), 0);
+        assert_int_equal(chown(second, pw->pw_uid, pw->pw_gid), 0);
+    }
+    child_succeeds(dir, first);
+    child_succeeds(dir, NULL);
+    assert_int_equal(embedded_stop(dir, NULL), PSC_OK);
+    child_succeeds(dir, second); /* after a reboot */
+    child_succeeds(dir, NULL);
+    assert_int_equal(embedded_stop(dir, NULL), PSC_OK);
+    child_succeeds(dir, NULL); /* starts it */
+    look(dir, &status);
+    assert_true(status.running);
+    assert_int_equal(embedded_stop(dir, NULL), PSC_OK);
+}
+
+/* As after a restart of a service whose /tmp was its own. */
+static void embedded_says_that_it_cannot_see_the_socket(void **state)
+{
+    (void)state;
+    struct embedded_status status;
+    struct psc_error err = {0};
+    struct embedded_options o = {.data_dir = shared.data_dir, .no_sync = true};
+    start(shared.data_dir, &status);
+    const char *there = temp_path(status.socket_dir, ".s.PGSQL.5432");
+    const char *away = temp_path(status.socket_dir, "away");
+    assert_int_equal(rename(there, away), 0);
+    assert_int_equal(embedded_start(&o, NULL, &err), PSC_DATABASE);
+    assert_non_null(strstr(err.msg, "not to be seen from here"));
+    assert_int_equal(rename(away, there), 0);
+    start(shared.data_dir, &status);
+}
+
+/* What root makes, the data directory's owner can use. */
+static void embedded_shares_its_lock_with_the_owner(void **state)
+{
+    (void)state;
+    const struct passwd *pw = getpwnam("postgres");
+    const char *dir = temp_dir();
+    struct embedded_status status;
+    struct stat st;
+    if (geteuid() != 0 || pw == NULL) {
+        skip();
+    }
+    assert_int_equal(chown(dir, pw->pw_uid, pw->pw_gid), 0);
+    start(dir, &status);
+    assert_int_equal(stat(temp_path(dir, "lock"), &st), 0);
+    assert_int_equal(st.st_uid, pw->pw_uid);
+    assert_int_equal(embedded_stop(dir, NULL), PSC_OK);
+}
+
 static void embedded_refuses_a_cluster_of_root(void **state)
 {
     (void)state;
@@ -363,6 +484,9 @@ int main(void)
         cmocka_unit_test(embedded_is_not_fooled_by_a_stale_pid_file),
         cmocka_unit_test(embedded_starts_over_after_a_torn_initdb),
         cmocka_unit_test(embedded_takes_a_long_path),
+        cmocka_unit_test(embedded_is_found_from_another_environment),
+        cmocka_unit_test(embedded_says_that_it_cannot_see_the_socket),
+        cmocka_unit_test(embedded_shares_its_lock_with_the_owner),
         cmocka_unit_test(embedded_refuses_a_cluster_of_root),
         cmocka_unit_test(embedded_tells_whose_cluster_it_is),
         cmocka_unit_test(embedded_says_that_its_user_cannot_enter),
