@@ -382,8 +382,8 @@ static void take_need_keyframe(struct uplink *u, uint64_t seq)
 
 static void take_refusal(struct uplink *u, const struct wire_message *m)
 {
-    char text[200];
-    (void)snprintf(text, sizeof(text), "refused: %.120s (%s)",
+    char text[256];
+    (void)snprintf(text, sizeof(text), "refused: %.200s (%s)",
                    m->refusal.reason, wire_refusal_name(m->refusal.code));
     uint64_t retry_ms = m->refusal.retry_after_us / 1000;
     u->retry_after_ms = retry_ms < DAY_MS ? (int64_t)retry_ms : DAY_MS;

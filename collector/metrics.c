@@ -51,7 +51,7 @@ const char *metrics_refusal_name(unsigned reason)
 
 static bool is_refusal(unsigned i)
 {
-    return i <= WIRE_REFUSAL_NAME_TAKEN || i >= METRICS_REFUSED_TLS;
+    return i <= WIRE_REFUSAL_HOST_NAME || i >= METRICS_REFUSED_TLS;
 }
 
 /* ---- Prometheus ---- */

@@ -15,7 +15,6 @@ enum {
     JSON_DEPTH_MAX = 32,
     JSON_MAX_BYTES = 16384,
     COUNTER_NAME_MAX_BYTES = 128,
-    HOST_NAME_MAX_BYTES = 253,
 };
 
 static const char hex_digits[] = "0123456789ABCDEF";
@@ -126,16 +125,6 @@ bool sanitise_counter_key(struct psc_bytes key, struct psc_buf *out,
     psc_buf_u8(out, '\0');
     *canonical = sanitise_text(instance, out) && *canonical;
     return true;
-}
-
-bool sanitise_is_host_name(const char *name)
-{
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
-                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                  "0123456789._-";
-    size_t len = strlen(name);
-    return len >= 1 && len <= HOST_NAME_MAX_BYTES && name[0] != '.' &&
-           name[0] != '-' && strspn(name, allowed) == len;
 }
 
 void sanitise_json_string(struct psc_buf *out, struct psc_bytes text,

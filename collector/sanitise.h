@@ -27,10 +27,6 @@ bool sanitise_tag_key(struct psc_bytes key, struct psc_buf *out,
 bool sanitise_counter_key(struct psc_bytes key, struct psc_buf *out,
                           bool *canonical);
 
-/* Whether a name may be a host's: 1 to 253 of a-z A-Z 0-9 . _ - and not one
- * that begins with "." or "-". */
-bool sanitise_is_host_name(const char *name);
-
 /* Append @text as a JSON string, at most @max_bytes of it. */
 void sanitise_json_string(struct psc_buf *out, struct psc_bytes text,
                           size_t max_bytes);

@@ -27,6 +27,7 @@ enum {
     FRAME_MAX_BYTES = 512 * 1024,
     FACTS_MAX_BYTES = 64 * 1024,
     RETRY_AFTER_S = 5,
+    REASON_BYTES = 240, /* of a refusal */
 };
 
 static const char *const state_names[SESSION_STATES] = {
@@ -181,24 +182,36 @@ static uint64_t retry_after_us(const struct session *s, enum wire_refusal code)
     }
 }
 
-/* "host at address:port", as far as it is known. */
+static const char *owner_name(const struct session *s)
+{
+    return s->host[0] != '\0' ? s->host : s->name;
+}
+
+void session_owner(const struct session *s, char out[SESSION_OWNER_BYTES])
+{
+    const char *name = owner_name(s);
+    out[0] = '\0';
+    if (name[0] != '\0') {
+        (void)snprintf(out, SESSION_OWNER_BYTES, "host %s", name);
+    } else if (s->host_id != 0) {
+        (void)snprintf(out, SESSION_OWNER_BYTES, "host id %" PRId64,
+                       s->host_id);
+    }
+}
+
+/* "host NAME at address:port", as far as it is known. */
 static void name_peer(const struct session *s, char *out, size_t cap)
 {
-    const char *address = psc_conn_peer_name(&s->conn);
-    if (s->host[0] != '\0') {
-        (void)snprintf(out, cap, "%s at %s", s->host, address);
-    } else if (s->host_id != 0) {
-        (void)snprintf(out, cap, "host id %" PRId64 " at %s", s->host_id,
-                       address);
-    } else {
-        (void)snprintf(out, cap, "%s", address);
-    }
+    char owner[SESSION_OWNER_BYTES];
+    session_owner(s, owner);
+    (void)snprintf(out, cap, "%s%s%s", owner, owner[0] != '\0' ? " at " : "",
+                   psc_conn_peer_name(&s->conn));
 }
 
 void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
                     ...)
 {
-    char text[200];
+    char text[REASON_BYTES];
     va_list args;
     if (s->state == SESSION_CLOSING) {
         return;
@@ -208,7 +221,7 @@ void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
     va_end(args);
 
     metrics_refuse(s->all->metrics, code);
-    char who[STORE_NAME_MAX_BYTES + 80];
+    char who[SESSION_OWNER_BYTES + 80];
     name_peer(s, who, sizeof(who));
     refusal_log(&s->all->log, psc_clock_mono_us(), who, wire_refusal_name(code),
                 text);
@@ -218,6 +231,16 @@ void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
     m.refusal.retry_after_us = retry_after_us(s, code);
     session_send(s, &m);
     session_close(s, PSC_REFUSED, text);
+}
+
+void session_refuse_disabled(struct session *s)
+{
+    char owner[SESSION_OWNER_BYTES];
+    session_owner(s, owner);
+    session_refuse(s, WIRE_REFUSAL_DISABLED,
+                   "%s is disabled: an administrator runs poolscope host "
+                   "enable %s",
+                   owner, owner_name(s));
 }
 
 bool session_request_done(struct session *s)
@@ -498,8 +521,7 @@ void sessions_disable(struct sessions *all, int64_t host_id)
 {
     struct host_slot *slot = hosts_find(&all->hosts, host_id);
     if (slot != NULL && slot->session != NULL) {
-        session_refuse(slot->session, WIRE_REFUSAL_DISABLED,
-                       "this host is disabled");
+        session_refuse_disabled(slot->session);
     }
 }
 

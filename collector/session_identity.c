@@ -24,11 +24,25 @@ enum {
     TEXT_MAX_BYTES = 256,
     REQUEST_MAX_BYTES = 4096,
     CHAIN_MAX_BYTES = 64 * 1024,
+    SHOWN_NAME_BYTES = 64,
+    CERT_NAME_BYTES = 64 + 1, /* the most that X.509 allows, and a NUL */
 };
 
 #define RENEWAL_GRACE_US (30LL * 86400 * PSC_US_PER_S)
 
 /* ---- the certificate ---- */
+
+/* The host's name as its certificate has it, for messages alone. */
+static void note_name(struct session *s, X509 *cert)
+{
+    char name[CERT_NAME_BYTES];
+    int len = X509_NAME_get_text_by_NID(X509_get_subject_name(cert),
+                                        NID_commonName, name, sizeof(name));
+    /* A certificate has no room for a longer one: this may be cut. */
+    if (len > 0 && len < CERT_NAME_BYTES - 1 && wire_is_host_name(name)) {
+        (void)snprintf(s->name, sizeof(s->name), "%s", name);
+    }
+}
 
 /* Judge the peer's certificate and note whose it is; refuses and returns
  * false if it will not do. @renewal: an expired one may, for a while. */
@@ -48,20 +62,23 @@ static bool check_certificate(struct session *s, bool renewal)
                        "the certificate is not a host's");
         return false;
     }
+    note_name(s, cert);
+    char owner[SESSION_OWNER_BYTES];
+    session_owner(s, owner);
     int64_t now_us = psc_clock_wall_us();
     if (expired && !renewal) {
         session_refuse(s, WIRE_REFUSAL_EXPIRED,
-                       "the certificate of host id %" PRId64
-                       " has expired and is good for renewal only",
-                       s->host_id);
+                       "the certificate of %s has expired and is good for "
+                       "renewal only",
+                       owner);
         return false;
     }
     if (expired && (now_us > s->not_after_us + RENEWAL_GRACE_US ||
                     now_us < s->not_before_us)) {
         session_refuse(s, WIRE_REFUSAL_EXPIRED,
-                       "the certificate of host id %" PRId64
-                       " expired more than 30 days ago; enrol anew",
-                       s->host_id);
+                       "the certificate of %s expired more than 30 days ago; "
+                       "enrol anew",
+                       owner);
         return false;
     }
     return true;
@@ -69,20 +86,17 @@ static bool check_certificate(struct session *s, bool renewal)
 
 static void refuse_answer(struct session *s, enum store_answer answer)
 {
+    char owner[SESSION_OWNER_BYTES];
+    session_owner(s, owner);
     switch (answer) {
     case STORE_UNKNOWN_HOST:
         session_refuse(s, WIRE_REFUSAL_UNKNOWN_HOST,
                        "there is no host with id %" PRId64, s->host_id);
         break;
-    case STORE_DISABLED:
-        session_refuse(s, WIRE_REFUSAL_DISABLED,
-                       "host id %" PRId64 " is disabled", s->host_id);
-        break;
+    case STORE_DISABLED: session_refuse_disabled(s); break;
     case STORE_OLD_CERTIFICATE:
         session_refuse(s, WIRE_REFUSAL_UNKNOWN_HOST,
-                       "host id %" PRId64
-                       " was enrolled anew; this certificate is void",
-                       s->host_id);
+                       "%s was enrolled anew; this certificate is void", owner);
         break;
     case STORE_TOKEN:
         session_refuse(s, WIRE_REFUSAL_TOKEN,
@@ -90,8 +104,9 @@ static void refuse_answer(struct session *s, enum store_answer answer)
         break;
     case STORE_NAME_TAKEN:
         session_refuse(s, WIRE_REFUSAL_NAME_TAKEN,
-                       "a live host has this name; an administrator must "
-                       "allow it (poolscope host reenrol)");
+                       "%s exists and is live: to let it enrol anew an "
+                       "administrator runs poolscope host reenrol %s",
+                       owner, s->name);
         break;
     default:
         session_refuse(s, WIRE_REFUSAL_BUSY, "the database gave no answer");
@@ -103,8 +118,10 @@ static void refuse_answer(struct session *s, enum store_answer answer)
 static void refuse_failure(struct session *s,
                            const struct pglink_failure *failure)
 {
+    char owner[SESSION_OWNER_BYTES];
+    session_owner(s, owner);
     psc_log_error("a request for %s failed in the database: %s",
-                  s->host[0] != '\0' ? s->host : psc_conn_peer_name(&s->conn),
+                  owner[0] != '\0' ? owner : psc_conn_peer_name(&s->conn),
                   failure->err.msg);
     session_refuse(s, WIRE_REFUSAL_BUSY, "the database refuses; try again");
 }
@@ -240,10 +257,11 @@ void session_take_hello(struct session *s, const struct wire_message *m)
     struct host_slot *slot = hosts_find(&s->all->hosts, s->host_id);
     if (slot != NULL &&
         refused_wait_us(&slot->refused, psc_clock_mono_us()) > 0) {
+        char owner[SESSION_OWNER_BYTES];
         s->slot = slot;
+        session_owner(s, owner);
         session_refuse(s, WIRE_REFUSAL_BUSY,
-                       "the database refused what host id %" PRId64 " sent",
-                       s->host_id);
+                       "the database refused what %s sent", owner);
         return;
     }
     s->hello_us = psc_clock_wall_us();
@@ -314,6 +332,10 @@ static void on_enrolled(struct store_enrol *r,
                         const struct pglink_failure *failure)
 {
     struct session *s = r->user;
+    if (r->answer == STORE_DISABLED || r->answer == STORE_NAME_TAKEN) {
+        /* Its token is good: what it calls itself may be repeated. */
+        (void)snprintf(s->name, sizeof(s->name), "%s", r->name);
+    }
     if (is_granted(s, failure, r->answer)) {
         metrics_add(s->all->metrics, enrolments, 1);
         s->host_id = r->host_id;
@@ -371,6 +393,19 @@ static int64_t valid_from_us(int64_t now_us)
     return (now_us / PSC_US_PER_S - CA_BACKDATE_S) * PSC_US_PER_S;
 }
 
+/* Cut, if it must be, between two characters: it is UTF-8 on the wire too. */
+static void refuse_name(struct session *s, const char *name)
+{
+    size_t len = strnlen(name, SHOWN_NAME_BYTES);
+    while (len > 0 && ((unsigned char)name[len] & 0xc0) == 0x80) {
+        len--;
+    }
+    session_refuse(s, WIRE_REFUSAL_HOST_NAME,
+                   "\"%.*s\" cannot be a host's name: 1 to 253 letters, "
+                   "digits, '.', '_' and '-', the first no '.' or '-'",
+                   (int)len, name);
+}
+
 void session_take_enrol(struct session *s, const struct wire_message *m)
 {
     bool expired;
@@ -380,10 +415,14 @@ void session_take_enrol(struct session *s, const struct wire_message *m)
                        "enrolment is for those without a certificate");
         return;
     }
-    if (m->enrol.secret.len != TOKEN_SECRET_BYTES ||
-        !sanitise_is_host_name(m->enrol.host)) {
-        session_refuse(s, WIRE_REFUSAL_MALFORMED,
-                       "no token, or a host name that cannot be one");
+    if (m->enrol.secret.len != TOKEN_SECRET_BYTES) {
+        session_refuse(s, WIRE_REFUSAL_TOKEN,
+                       "the token's secret has %zu bytes, not %d",
+                       m->enrol.secret.len, TOKEN_SECRET_BYTES);
+        return;
+    }
+    if (!wire_is_host_name(m->enrol.host)) {
+        refuse_name(s, m->enrol.host);
         return;
     }
     if (!begin_issue(s, m->enrol.request, key_sha256)) {
@@ -395,7 +434,7 @@ void session_take_enrol(struct session *s, const struct wire_message *m)
     memcpy(r->key_sha256, key_sha256, sizeof(r->key_sha256));
     (void)snprintf(r->name, sizeof(r->name), "%s", m->enrol.host);
     (void)snprintf(r->os, sizeof(r->os), "%s",
-                   sanitise_is_host_name(m->enrol.os) ? m->enrol.os : "");
+                   wire_is_host_name(m->enrol.os) ? m->enrol.os : "");
     r->valid_from_us = valid_from_us(now_us);
     r->not_after_us = now_us + CA_HOST_VALID_S * PSC_US_PER_S;
     r->user = s;

@@ -31,6 +31,7 @@ struct session {
     int64_t number; /* of the claim: the fence */
     int64_t not_before_us, not_after_us;
     char host[STORE_NAME_MAX_BYTES]; /* "" before the claim */
+    char name[STORE_NAME_MAX_BYTES]; /* as the certificate says; "" if not */
     struct host_slot *slot;          /* borrowed; NULL before the claim */
     uint8_t boot_id[16];
     struct clock_offset clock;
@@ -65,6 +66,12 @@ void session_set_state(struct session *s, enum session_state state);
 /* Refuse with @code and end the session. */
 void session_refuse(struct session *s, enum wire_refusal code, const char *fmt,
                     ...) PSC_PRINTF(3, 4);
+/* The same since its host is disabled. */
+void session_refuse_disabled(struct session *s);
+/* Whose session it is, for messages: "host db-17", or "host id 7" when the
+ * name is not known; "" when nothing is. */
+#define SESSION_OWNER_BYTES (STORE_NAME_MAX_BYTES + 8)
+void session_owner(const struct session *s, char out[SESSION_OWNER_BYTES]);
 /* End the session without a word. */
 void session_close(struct session *s, int code, const char *text);
 /* Encode and send; a session that does not take it is closed. */

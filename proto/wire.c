@@ -18,6 +18,7 @@ enum {
     ID_BYTES = 16,
     ARENA_ALIGN_BYTES = 16,
     ARENA_SLACK_BYTES = 4096, /* structs of a message beside its contents */
+    HOST_NAME_MAX_BYTES = 253,
 };
 
 static const char *const refusal_names[] = {
@@ -32,12 +33,23 @@ static const char *const refusal_names[] = {
     [WIRE_REFUSAL_SUPERSEDED] = "superseded by a newer session",
     [WIRE_REFUSAL_BUSY] = "busy",
     [WIRE_REFUSAL_NAME_TAKEN] = "host name taken",
+    [WIRE_REFUSAL_HOST_NAME] = "bad host name",
 };
 enum { N_REFUSALS = sizeof(refusal_names) / sizeof(refusal_names[0]) };
 
 const char *wire_refusal_name(enum wire_refusal code)
 {
     return (unsigned)code < N_REFUSALS ? refusal_names[code] : "?";
+}
+
+bool wire_is_host_name(const char *name)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789._-";
+    size_t len = strlen(name);
+    return len >= 1 && len <= HOST_NAME_MAX_BYTES && name[0] != '.' &&
+           name[0] != '-' && strspn(name, allowed) == len;
 }
 
 /* --- encoding --- */

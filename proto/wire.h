@@ -42,8 +42,13 @@ enum wire_refusal {
     WIRE_REFUSAL_SUPERSEDED,
     WIRE_REFUSAL_BUSY,
     WIRE_REFUSAL_NAME_TAKEN,
+    WIRE_REFUSAL_HOST_NAME,
 };
 const char *wire_refusal_name(enum wire_refusal code);
+
+/* Whether a name may be a host's: 1 to 253 of a-z A-Z 0-9 . _ - and not one
+ * that begins with "." or "-". */
+bool wire_is_host_name(const char *name);
 
 struct wire_hello {
     uint32_t protocol_min, protocol_max;

@@ -66,8 +66,10 @@ static void wrong_and_expired_tokens_are_refused(void **state)
                              "expires_at = now() RETURNING 1");
     assert_int_equal(peer_enrol(&id, world.port, good), WIRE_REFUSAL_TOKEN);
     assert_int_equal(peer_world_refusals(&world, "bad token"), before + 2);
-    (void)snprintf(id.host, sizeof(id.host), "no/name");
-    assert_int_equal(peer_enrol(&id, world.port, good), WIRE_REFUSAL_MALFORMED);
+    (void)snprintf(id.host, sizeof(id.host), "no name!");
+    assert_int_equal(peer_enrol(&id, world.port, good), WIRE_REFUSAL_HOST_NAME);
+    world_log_await(world.collector_log, "\"no name!\" cannot be a host's name",
+                    1, PEER_ACK_S);
     peer_identity_fini(&id);
 }
 
@@ -193,6 +195,33 @@ static void foreign_and_missing_certificates_are_refused(void **state)
     peer_identity_fini(&id);
 }
 
+/* In the words of both sides: by its name, and what an administrator does. */
+static void a_disabled_host_is_named(void **state)
+{
+    (void)state;
+    static const char words[] = "host gone is disabled: an administrator runs "
+                                "poolscope host enable gone";
+    struct peer_identity id;
+    struct peer p;
+    peer_world_enrol(&world, &id, "gone");
+    peer_world_begin(&world, &p, &id, 1);
+    (void)world_text(&world, "SELECT poolscope_api.host_disable('gone')");
+    assert_int_equal(peer_await_end(&p, PEER_ACK_S), WIRE_REFUSAL_DISABLED);
+    assert_string_equal(p.reason, words);
+    peer_close(&p);
+    assert_true(peer_connect(&p, world.port, &id));
+    assert_int_equal(peer_hello(&p), WIRE_REFUSAL_DISABLED);
+    assert_string_equal(p.reason, words);
+    peer_close(&p);
+    assert_int_equal(peer_enrol(&id, world.port, world_token(&world, "1")),
+                     WIRE_REFUSAL_DISABLED);
+    assert_int_equal(world_log_count(world.collector_log, "host id 0"), 0);
+    world_log_await(world.collector_log, words, 1, PEER_ACK_S);
+    world_log_await(world.collector_log, "host gone at 127.0.0.1:", 1,
+                    PEER_ACK_S);
+    peer_identity_fini(&id);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -213,6 +242,7 @@ int main(void)
         cmocka_unit_test(tokens_enrol_as_often_as_they_may),
         cmocka_unit_test(wrong_and_expired_tokens_are_refused),
         cmocka_unit_test(certificates_expire_and_are_renewed),
+        cmocka_unit_test(a_disabled_host_is_named),
         cmocka_unit_test(foreign_and_missing_certificates_are_refused),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -484,10 +484,26 @@ static void a_full_buffer_is_an_error(void **state)
 static void refusals_have_names(void **state)
 {
     (void)state;
-    for (int i = 0; i <= WIRE_REFUSAL_NAME_TAKEN; i++) {
+    for (int i = 0; i <= WIRE_REFUSAL_HOST_NAME; i++) {
         assert_true(strlen(wire_refusal_name((enum wire_refusal)i)) > 1);
     }
     assert_string_equal(wire_refusal_name((enum wire_refusal)99), "?");
+}
+
+static void host_names_are_judged(void **state)
+{
+    (void)state;
+    char name[255];
+    memset(name, 'a', sizeof(name));
+    name[254] = '\0';
+    assert_false(wire_is_host_name(name));
+    assert_true(wire_is_host_name(name + 1));
+    assert_true(wire_is_host_name("db-1.example.org"));
+    assert_true(wire_is_host_name("A_b"));
+    assert_false(wire_is_host_name(""));
+    assert_false(wire_is_host_name("-x"));
+    assert_false(wire_is_host_name("../x"));
+    assert_false(wire_is_host_name("a b"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -510,6 +526,7 @@ int main(void)
         TEST(failed_allocations_are_survived),
         TEST(a_full_buffer_is_an_error),
         TEST(refusals_have_names),
+        TEST(host_names_are_judged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
