@@ -278,6 +278,7 @@ static void on_tick(uv_timer_t *timer)
     registry_day(&c->sessions.decode.tags, now_us);
     registry_day(&c->sessions.decode.counters, now_us);
     sweep_tick(&c->sweep, &c->sessions);
+    refusal_log_tell(&c->sessions.log, psc_clock_mono_us(), false);
     refresh_metrics(c);
     poll_database(c);
     sessions_flush_heartbeats(&c->sessions);

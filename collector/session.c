@@ -558,6 +558,7 @@ void sessions_stop(struct sessions *all,
 {
     all->stopping = true;
     all->on_stopped = on_stopped;
+    refusal_log_tell(&all->log, psc_clock_mono_us(), true);
     struct session *next;
     for (struct session *s = all->first; s != NULL; s = next) {
         next = s->next;
