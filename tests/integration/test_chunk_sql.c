@@ -1,0 +1,373 @@
+/* Chunks read in SQL: by the functions of the migrations, in PL/pgSQL, and by
+ * those of the module, in C, which have the same names in another schema here.
+ * Both show what was put into random chunks; both take damaged bytes for an
+ * error and nothing worse. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "sql/embedded.h"
+#include "tests/lib/database.h"
+#include "tests/lib/temp.h"
+#include "tests/unit/chunk_random.h"
+
+enum { RUNS = 24, SQL_BYTES = 2048, FILE_MAX_BYTES = 1 << 20 };
+
+#define MIGRATED "poolscope_data"
+#define MODULE   "chunk_c"
+
+static struct test_database db;
+static PGconn *conn; /* superuser */
+static bool has_module;
+
+/* What is wrong with bytes, as SQL calls it. */
+#define DAMAGED     "XX001"
+#define UNSUPPORTED "0A000"
+
+/* Run @sql, made printf-style. */
+static PGresult *ask(const char *fmt, ...) PSC_PRINTF(1, 2);
+static PGresult *ask(const char *fmt, ...)
+{
+    char sql[SQL_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(sql, sizeof(sql), fmt, args);
+    va_end(args);
+    assert_in_range(n, 0, sizeof(sql) - 1);
+    PGresult *result = PQexec(conn, sql);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK &&
+        PQresultStatus(result) != PGRES_COMMAND_OK) {
+        fail_msg("%s\n%s", sql, PQerrorMessage(conn));
+    }
+    return result;
+}
+
+static void run_sql(const char *sql)
+{
+    PQclear(ask("%s", sql));
+}
+
+/* --- set-up --- */
+
+/* A file of the source tree as a string; freed at exit. */
+static char *source_text(const char *path)
+{
+    char full[4096];
+    struct psc_buf buf;
+    struct psc_error err;
+    (void)snprintf(full, sizeof(full), "%s/../../%s", PSC_TEST_DATA, path);
+    psc_buf_init(&buf, FILE_MAX_BYTES);
+    if (psc_file_read(full, &buf, &err) != PSC_OK) {
+        fail_msg("%s", err.msg);
+    }
+    psc_buf_u8(&buf, 0);
+    assert_int_equal(psc_buf_error(&buf), PSC_OK);
+    temp_at_exit(free, buf.data);
+    return (char *)buf.data;
+}
+
+/* Replace every @from in @text by @to; freed at exit. */
+static char *replaced(const char *text, const char *from, const char *to)
+{
+    struct psc_buf buf;
+    psc_buf_init(&buf, FILE_MAX_BYTES);
+    for (const char *at; (at = strstr(text, from)) != NULL;
+         text = at + strlen(from)) {
+        psc_buf_append(&buf, text, (size_t)(at - text));
+        psc_buf_append(&buf, to, strlen(to));
+    }
+    psc_buf_append(&buf, text, strlen(text) + 1);
+    assert_int_equal(psc_buf_error(&buf), PSC_OK);
+    temp_at_exit(free, buf.data);
+    return (char *)buf.data;
+}
+
+/* Run sql/extension/install.sql, as psql would, for functions of @schema. */
+static void install(const char *schema)
+{
+    char *sql = source_text("sql/extension/install.sql");
+    char *commands = strstr(sql, "\nBEGIN;");
+    char prefix[64];
+    assert_non_null(commands);
+    (void)snprintf(prefix, sizeof(prefix), "%s.", schema);
+    sql = replaced(commands, ":'library'", "'" POOLSCOPE_CHUNK "'");
+    PGresult *result = PQexec(conn, replaced(sql, MIGRATED ".", prefix));
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        fail_msg("install.sql: %s", PQerrorMessage(conn));
+    }
+    PQclear(result);
+}
+
+/* Who may load libraries. */
+static PGconn *superuser(void)
+{
+    struct embedded_status status;
+    char conninfo[SQL_BYTES];
+    assert_int_equal(embedded_status(db.data_dir, &status, NULL), PSC_OK);
+    (void)snprintf(conninfo, sizeof(conninfo),
+                   "host='%s' user=" EMBEDDED_SUPERUSER
+                   " dbname=" EMBEDDED_DATABASE,
+                   status.socket_dir);
+    PGconn *made = PQconnectdb(conninfo);
+    if (PQstatus(made) != CONNECTION_OK) {
+        fail_msg("connect: %s", PQerrorMessage(made));
+    }
+    return made;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    test_database_keep_private("it loads a library into PostgreSQL");
+    test_database_migrated(&db, false);
+    conn = superuser();
+    run_sql("SET TimeZone = 'UTC'; CREATE SCHEMA " MODULE ";"
+            "SET client_min_messages = warning;"
+            "CREATE TEMP TABLE chunk (columns int, head bytea, levels bytea,"
+            " data bytea)");
+    has_module = POOLSCOPE_CHUNK[0] != '\0';
+    if (has_module) {
+        install(MODULE);
+    } else {
+        print_message("the module was not built: only PL/pgSQL is tested\n");
+    }
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    PQfinish(conn);
+    return 0;
+}
+
+/* The chunk is the table's only row. */
+static void store(uint32_t columns, const struct chunk_sections *c)
+{
+    char number[16];
+    (void)snprintf(number, sizeof(number), "%u", (unsigned)columns);
+    /* Without entries there are no bytes, which is not NULL. */
+    const bool any = c->data.len > 0;
+    const char *values[] = {number, (const char *)c->head.data,
+                            any ? (const char *)c->levels.data : "",
+                            any ? (const char *)c->data.data : ""};
+    const int lengths[] = {0, (int)c->head.len, (int)c->levels.len,
+                           (int)c->data.len};
+    const int formats[] = {0, 1, 1, 1};
+    run_sql("TRUNCATE chunk");
+    PGresult *result =
+        PQexecParams(conn, "INSERT INTO chunk VALUES ($1, $2, $3, $4)", 4, NULL,
+                     values, lengths, formats, 0);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        fail_msg("%s", PQerrorMessage(conn));
+    }
+    PQclear(result);
+}
+
+/* --- what is shown --- */
+
+static double as_double(int64_t bits)
+{
+    double real;
+    memcpy(&real, &bits, sizeof(real));
+    return real;
+}
+
+static int64_t number_at(const PGresult *r, int row, int column)
+{
+    return strtoll(PQgetvalue(r, row, column), NULL, 10);
+}
+
+/* Columns from @column on are a tag's: of @flags, else NULL. */
+static void check_tag(const PGresult *r, int row, int column, uint8_t flags,
+                      const int64_t *values)
+{
+    for (int i = 0; i < TABLE_COLUMNS_MAX; i++) {
+        int64_t v = values[i];
+        bool has = (flags >> i & 1) != 0;
+        if (has && (flags & ENTRY_REAL) != 0) {
+            double real = as_double(v);
+            has = fabs(real) < (double)CHUNK_VALUE_LIMIT;
+            v = has ? (int64_t)rint(real) : 0;
+        }
+        assert_int_equal(PQgetisnull(r, row, column + i), !has);
+        assert_true(!has || number_at(r, row, column + i) == v);
+    }
+}
+
+static void check_counter(const PGresult *r, int row, int column, uint8_t flags,
+                          int64_t value)
+{
+    double shown = strtod(PQgetvalue(r, row, column), NULL);
+    double real = (flags & ENTRY_REAL) != 0 ? as_double(value) : (double)value;
+
+    assert_true(memcmp(&shown, &real, sizeof(real)) == 0 ||
+                (isnan(shown) && isnan(real)));
+}
+
+#define AT_US(column) "(extract(epoch FROM " column ") * 1000000)::bigint"
+
+static void check_snapshots(const struct run *r, const char *schema)
+{
+    PGresult *rows = ask(
+        "SELECT s.i, s.n, " AT_US("s.at") ", " AT_US(
+            "s.wall_at") ","
+                         " s.boot_id FROM chunk c, %s.chunk_snapshots(c.head) s"
+                         " ORDER BY s.i",
+        schema);
+    assert_int_equal(PQntuples(rows), r->snapshots);
+    for (int s = 0; s < PQntuples(rows); s++) {
+        char boot[40];
+        (void)snprintf(boot, sizeof(boot),
+                       "%02xb00000-0000-0000-0000-000000000000", r->boots[s]);
+        assert_int_equal(number_at(rows, s, 0), s);
+        assert_true(number_at(rows, s, 1) == r->n[s]);
+        assert_true(number_at(rows, s, 2) == r->at_us[s]);
+        assert_true(number_at(rows, s, 3) == r->wall_us[s]);
+        assert_string_equal(PQgetvalue(rows, s, 4), boot);
+    }
+    PQclear(rows);
+}
+
+/* Every id, and two that are nowhere, over the run. */
+static void check_points(struct run *r, const char *schema)
+{
+    PGresult *rows = ask(
+        "SELECT id, p.*, " AT_US(
+            "p.at") " FROM chunk c,"
+                    " generate_series(0, %u) id, %s.chunk_find(c.head, id) f,"
+                    " %s.chunk_%spoints(c.head,"
+                    "  substr(c.levels, f.levels_from, f.levels_length),"
+                    "  substr(c.data, f.data_from, f.data_length), id) p ORDER "
+                    "BY id, p.n",
+        (unsigned)r->ids + 1, schema, schema,
+        r->columns == 1 ? "counter_" : "");
+    int row = 0, at = PQnfields(rows) - 1;
+    for (uint32_t id = 1; id <= r->ids; id++) {
+        for (uint32_t s = 0; s < r->snapshots; s++) {
+            struct cell must = expected(r, cell(r, s, id));
+            if (!must.present) {
+                continue;
+            }
+            assert_true(row < PQntuples(rows));
+            assert_int_equal(number_at(rows, row, 0), id);
+            assert_true(number_at(rows, row, 1) == r->n[s]);
+            assert_true(number_at(rows, row, at) == r->at_us[s]);
+            if (r->columns == 1) {
+                check_counter(rows, row, 3, must.flags, must.values[0]);
+            } else {
+                assert_int_equal(number_at(rows, row, 3), must.flags);
+                check_tag(rows, row, 4, must.flags, must.values);
+            }
+            row++;
+        }
+    }
+    assert_int_equal(row, PQntuples(rows));
+    PQclear(rows);
+}
+
+/* All ids at snapshot @s by @call: id, then flags and @n_values columns, or a
+ * counter's value. */
+static void check_all(struct run *r, uint32_t s, const char *schema,
+                      const char *call)
+{
+    PGresult *rows =
+        ask("SELECT e.* FROM chunk c, %s.%s e ORDER BY e.id", schema, call);
+    int row = 0;
+    for (uint32_t id = 1; id <= r->ids; id++) {
+        struct cell must = expected(r, cell(r, s, id));
+        if (!must.present) {
+            continue;
+        }
+        assert_true(row < PQntuples(rows));
+        assert_int_equal(number_at(rows, row, 0), id);
+        if (r->columns == 1) {
+            check_counter(rows, row, 1, must.flags, must.values[0]);
+        } else {
+            assert_int_equal(number_at(rows, row, 1), must.flags);
+        }
+        if (r->columns > 1 && PQnfields(rows) > 3) {
+            check_tag(rows, row, 2, must.flags, must.values);
+        } else if (r->columns > 1 && (must.flags & ENTRY_REAL) == 0) {
+            bool has = (must.flags & TAG_BYTES) != 0;
+            assert_int_equal(PQgetisnull(rows, row, 2), !has);
+            assert_true(!has ||
+                        number_at(rows, row, 2) == must.values[COL_BYTES]);
+        }
+        row++;
+    }
+    assert_int_equal(row, PQntuples(rows));
+    PQclear(rows);
+}
+
+static void check_run(struct run *r, const char *schema)
+{
+    const bool counters = r->columns == 1;
+
+    check_snapshots(r, schema);
+    check_points(r, schema);
+    check_all(r, 0, schema,
+              counters ? "chunk_counter_levels(c.head, c.levels)"
+                       : "chunk_levels(c.head, c.levels)");
+    check_all(r, r->snapshots - 1, schema,
+              counters ? "chunk_counter_end(c.head, c.levels, c.data)"
+                       : "chunk_end(c.head, c.levels, c.data)");
+}
+
+static void random_chunks_are_shown(const char *schema)
+{
+    for (uint32_t columns = 1; columns <= TABLE_COLUMNS_MAX; columns += 3) {
+        struct chunk_writer w;
+        chunk_writer_init(&w, columns, &chunk_openssl);
+        for (uint64_t i = 0; i < RUNS; i++) {
+            struct run r;
+            struct chunk_sections out;
+            seed = 0x9e3779b97f4a7c15u * (i + 1);
+            run_init(&r, columns, 1 + below(1u << (1 + below(7))),
+                     1 + below(110));
+            fill(&r);
+            assert_int_equal(feed(&w, &r, 1 + below(40)), PSC_OK);
+            assert_int_equal(chunk_writer_finish(&w, &out), PSC_OK);
+            store(columns, &out);
+            check_run(&r, schema);
+            run_fini(&r);
+        }
+        chunk_writer_fini(&w);
+    }
+}
+
+static void the_migrated_functions_show_chunks(void **state)
+{
+    (void)state;
+    random_chunks_are_shown(MIGRATED);
+}
+
+static void the_module_shows_chunks(void **state)
+{
+    (void)state;
+    if (!has_module) {
+        skip();
+    }
+    random_chunks_are_shown(MODULE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_module_shows_chunks),
+        cmocka_unit_test(the_migrated_functions_show_chunks),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
