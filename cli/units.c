@@ -65,27 +65,48 @@ struct unit_text unit_count(int64_t n)
     return out;
 }
 
-struct unit_text unit_span(int64_t us)
+static const struct {
+    int64_t us;
+    int64_t from_us; /* shorter spans are told in the next unit */
+    const char *name;
+} units[] = {{365 * DAY_US, 730 * DAY_US, "y"},
+             {DAY_US, 48 * HOUR_US, "d"},
+             {HOUR_US, HOUR_US, "h"},
+             {MINUTE_US, MINUTE_US, "min"},
+             {SECOND_US, 0, "s"}};
+enum { N_UNITS = sizeof units / sizeof *units };
+
+static size_t unit_of(int64_t us)
 {
-    static const struct {
-        int64_t us;
-        const char *name;
-    } units[] = {{365 * DAY_US, "y"},
-                 {DAY_US, "d"},
-                 {HOUR_US, "h"},
-                 {MINUTE_US, "min"},
-                 {SECOND_US, "s"}};
-    enum { N_UNITS = sizeof units / sizeof *units };
-    struct unit_text out;
     size_t i = 0;
 
-    us = us == INT64_MIN ? INT64_MAX : llabs(us);
-    while (i + 1 < N_UNITS && us < units[i].us) {
+    while (i + 1 < N_UNITS && us < units[i].from_us) {
         i++;
     }
+    return i;
+}
+
+static int64_t round_to(int64_t us, int64_t step_us)
+{
+    int64_t rest = us % step_us;
+
+    return rest < step_us - rest || us > INT64_MAX - step_us
+               ? us - rest
+               : us - rest + step_us;
+}
+
+struct unit_text unit_span(int64_t us)
+{
+    struct unit_text out;
+
+    us = us == INT64_MIN ? INT64_MAX : llabs(us);
+    size_t i = unit_of(us);
+    bool two = i + 1 < N_UNITS && us < 10 * units[i].us;
+    us = round_to(us, units[i + (two ? 1 : 0)].us);
+    i = unit_of(us); /* 59 min 59 s are an hour */
     int64_t whole = us / units[i].us;
-    int64_t part = i + 1 < N_UNITS ? us % units[i].us / units[i + 1].us : 0;
-    /* Seconds beside minutes only while there are few minutes. */
+    int64_t part =
+        two && i + 1 < N_UNITS ? us % units[i].us / units[i + 1].us : 0;
     if (part == 0 || whole >= 10) {
         snprintf(out.text, sizeof out.text, "%" PRId64 " %s", whole,
                  units[i].name);
@@ -106,11 +127,14 @@ struct unit_text unit_ago(int64_t at_us, int64_t now_us)
         return out;
     }
     struct unit_text span = unit_span(us);
-    /* One unit is enough for an age. */
-    char *space = strchr(span.text, ' ');
-    char *second = space ? strchr(space + 1, ' ') : NULL;
-    if (second && llabs(us) >= HOUR_US) {
-        *second = '\0';
+    int64_t length_us = round_to(llabs(us), MINUTE_US);
+    size_t i = unit_of(length_us);
+    if (length_us >= HOUR_US) { /* one unit: "1.5 h", "25 h", "3.2 d" */
+        double n = (double)llabs(us) / (double)units[i].us;
+        n = n < (units[i].us == HOUR_US ? 9.95 : 99.95) ? round(n * 10) / 10
+                                                        : round(n);
+        snprintf(span.text, sizeof span.text, "%.*f %s", n == floor(n) ? 0 : 1,
+                 n, units[i].name);
     }
     snprintf(out.text, sizeof out.text, us < 0 ? "in %.30s" : "%.30s ago",
              span.text);

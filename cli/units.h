@@ -21,11 +21,13 @@ struct unit_text unit_bytes_per_day(double bytes);
 /* "5,246". */
 struct unit_text unit_count(int64_t n);
 
-/* A span of time with its two largest units: "45 s", "3 min", "2 h 10 min",
- * "3 d 4 h". Negative spans read like positive ones. */
+/* A span of time with its two largest units, rounded: "45 s", "3 min",
+ * "2 h 10 min", "25 h", from 48 h on "3 d 4 h". Negative spans read like
+ * positive ones. */
 struct unit_text unit_span(int64_t us);
 
-/* A moment seen from @now_us: "just now", "3 h ago", "in 12 min". */
+/* A moment seen from @now_us, rounded: "just now", "in 12 min", "1.5 h ago",
+ * "in 25 h", "3.2 d ago". */
 struct unit_text unit_ago(int64_t at_us, int64_t now_us);
 
 /* A running clock: "0:10", "1:02:03". */

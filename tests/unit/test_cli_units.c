@@ -50,6 +50,12 @@ static void units_spans_have_two_parts(void **state)
                         "2 h 10 min");
     assert_string_equal(unit_span(DAY_US * 3 + HOUR_US * 4).text, "3 d 4 h");
     assert_string_equal(unit_span(DAY_US * 40LL + HOUR_US).text, "40 d");
+    assert_string_equal(unit_span(DAY_US).text, "24 h");
+    assert_string_equal(unit_span(38 * HOUR_US + HOUR_US / 2).text, "39 h");
+    assert_string_equal(unit_span(HOUR_US - 1).text, "1 h");
+    assert_string_equal(unit_span(2 * HOUR_US - PSC_US_PER_S).text, "2 h");
+    assert_string_equal(unit_span(2 * DAY_US - PSC_US_PER_S).text, "2 d");
+    assert_string_equal(unit_span(800 * DAY_US).text, "2 y 70 d");
     assert_string_equal(unit_span(INT64_MIN).text, unit_span(INT64_MAX).text);
 }
 
@@ -60,6 +66,17 @@ static void units_ages_look_back_and_ahead(void **state)
     assert_string_equal(unit_ago(0, 3 * HOUR_US + 60 * PSC_US_PER_S).text,
                         "3 h ago");
     assert_string_equal(unit_ago(2700 * PSC_US_PER_S, 0).text, "in 45 min");
+    assert_string_equal(unit_ago(HOUR_US * 3 / 2, 0).text, "in 1.5 h");
+    assert_string_equal(unit_ago(25 * HOUR_US, 0).text, "in 25 h");
+    assert_string_equal(unit_ago(38 * HOUR_US, 0).text, "in 38 h");
+    assert_string_equal(unit_ago(48 * HOUR_US - PSC_US_PER_S, 0).text,
+                        "in 2 d");
+    assert_string_equal(unit_ago(0, 77 * HOUR_US).text, "3.2 d ago");
+    assert_string_equal(unit_ago(4 * DAY_US - PSC_US_PER_S, 0).text, "in 4 d");
+    assert_string_equal(unit_ago(0, HOUR_US - PSC_US_PER_S).text, "1 h ago");
+    assert_string_equal(unit_ago(0, 300 * DAY_US).text, "300 d ago");
+    assert_string_equal(unit_ago(0, 1000 * DAY_US).text, "2.7 y ago");
+    (void)unit_ago(INT64_MAX, 0);
     assert_string_equal(unit_clock(3723 * PSC_US_PER_S).text, "1:02:03");
     assert_string_equal(unit_clock(10 * PSC_US_PER_S).text, "0:10");
 }
