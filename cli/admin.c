@@ -139,6 +139,16 @@ const struct command command_host = {
 
 /* --- migrate --- */
 
+/* Whether there is no embedded database yet where it would be. */
+static bool is_new(const struct database_options *o)
+{
+    struct embedded_status status;
+    struct psc_error err;
+
+    return !o->dsn && embedded_status(o->data_dir, &status, &err) == 0 &&
+           !status.exists;
+}
+
 static int migrate_command(struct cli *cli, const struct command *command,
                            int argc, char **argv)
 {
@@ -155,8 +165,12 @@ static int migrate_command(struct cli *cli, const struct command *command,
     if (code >= 0) {
         return code;
     }
+    bool made = false;
+    char place[256];
     int rc = database_options_resolve(&cli->options.database, &err);
     if (rc == 0) {
+        made = is_new(&cli->options.database);
+        database_describe(&cli->options.database, place, sizeof place);
         rc = database_conninfo(&cli->options.database, DATABASE_OWNER,
                                &conninfo, &err);
     }
@@ -168,8 +182,9 @@ static int migrate_command(struct cli *cli, const struct command *command,
         cli_fail(&err);
         return rc == PSC_CONFIG ? CLI_USAGE : CLI_FAILURE;
     }
-    printf("schema version %d, %d migration%s applied\n", migrate_newest(),
-           applied, applied == 1 ? "" : "s");
+    printf("%s%s: schema version %d, %d migration%s applied\n",
+           made ? "made a database in " : "", place, migrate_newest(), applied,
+           applied == 1 ? "" : "s");
     return CLI_OK;
 }
 
@@ -207,14 +222,41 @@ static int tell_status(const char *dir)
     return CLI_OK;
 }
 
-static int start_or_stop(const char *dir, bool start)
+static int start_database(const char *dir)
 {
     struct embedded_options options = {.data_dir = dir};
+    struct embedded_status before;
+    struct embedded_status now;
     struct psc_error err;
-    int rc =
-        start ? embedded_start(&options, NULL, &err) : embedded_stop(dir, &err);
 
-    return rc == 0 ? CLI_OK : cli_fail(&err);
+    if (embedded_status(dir, &before, &err) != 0 ||
+        embedded_start(&options, &now, &err) != 0) {
+        return cli_fail(&err);
+    }
+    printf("%s%s, pid %ld, in %s\n", before.exists ? "" : "made and ",
+           before.running ? "running before" : "started", (long)now.pid,
+           now.cluster_dir);
+    return CLI_OK;
+}
+
+static int stop_database(const char *dir)
+{
+    struct embedded_status before;
+    struct psc_error err;
+
+    if (embedded_status(dir, &before, &err) != 0 ||
+        embedded_stop(dir, &err) != 0) {
+        return cli_fail(&err);
+    }
+    if (before.running) {
+        printf("stopped, pid %ld, in %s\n", (long)before.pid,
+               before.cluster_dir);
+    } else {
+        printf("was not running (%s %s)\n",
+               before.exists ? "the cluster is in" : "there is no cluster in",
+               before.exists ? before.cluster_dir : dir);
+    }
+    return CLI_OK;
 }
 
 static int database_run(struct cli *cli, const struct command *command,
@@ -242,8 +284,11 @@ static int database_run(struct cli *cli, const struct command *command,
     if (strcmp(words.v[0], "status") == 0) {
         return tell_status(dir);
     }
-    if (strcmp(words.v[0], "start") == 0 || strcmp(words.v[0], "stop") == 0) {
-        return start_or_stop(dir, strcmp(words.v[0], "start") == 0);
+    if (strcmp(words.v[0], "start") == 0) {
+        return start_database(dir);
+    }
+    if (strcmp(words.v[0], "stop") == 0) {
+        return stop_database(dir);
     }
     return cli_no_verb(command, &words);
 }

@@ -207,7 +207,9 @@ void cli_help(const struct command *command, FILE *out)
 {
     char usage[USAGE_MAX];
 
-    fprintf(out, "Usage: %s\n\n", usage_of(command, usage));
+    cli_print_wrapped(out, "Usage: ", usage_of(command, usage), 7,
+                      WRAP_COLUMNS);
+    fputc('\n', out);
     cli_print_wrapped(out, "", command->summary, 0, WRAP_COLUMNS);
     if (command->text) {
         fputc('\n', out);

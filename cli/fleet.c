@@ -182,11 +182,11 @@ static int hosts_run(struct cli *cli, const struct command *command, int argc,
     static const struct query_column columns[] = {
         {"host", "HOST", SHOW_NAME},
         {"status", "STATUS", SHOW_STATUS},
-        {"last_seen", "LAST SEEN", SHOW_AGO},
-        {"boot_at", "BOOTED", SHOW_AGO},
-        {"ram_bytes", "MEMORY", SHOW_BYTES},
-        {"available_bytes", "AVAILABLE", SHOW_BYTES},
+        {"last_seen", "LAST SEEN", SHOW_SEEN},
         {"leaks", "LEAKS", SHOW_COUNT},
+        {"available_bytes", "AVAILABLE", SHOW_BYTES},
+        {"ram_bytes", "MEMORY", SHOW_BYTES},
+        {"boot_at", "BOOTED", SHOW_AGO},
         {"role", "ROLE", SHOW_NAME},
         {"region", "REGION", SHOW_NAME},
         {"os_version", "SYSTEM", SHOW_NAME},
@@ -343,12 +343,9 @@ static int counters_run(struct cli *cli, const struct command *command,
                         int argc, char **argv)
 {
     static const struct query_column columns[] = {
-        {"host", "HOST", SHOW_NAME},
-        {"counter", "COUNTER", SHOW_NAME},
-        {"instance", "INSTANCE", SHOW_NAME},
-        {"value", "VALUE", SHOW_VALUE},
-        {"at", "AT", SHOW_AGO},
-        {.name = NULL}};
+        {"host", "HOST", SHOW_NAME},    {"counter", "COUNTER", SHOW_TEXT},
+        {"value", "VALUE", SHOW_VALUE}, {"instance", "INSTANCE", SHOW_TAIL},
+        {"at", "AT", SHOW_AGO},         {.name = NULL}};
     char host[512];
     char counter[512];
     struct query q = {
@@ -357,7 +354,8 @@ static int counters_run(struct cli *cli, const struct command *command,
         .columns = columns,
         .params = {host, counter},
         .n_params = 2,
-        .empty = "No such counter in the newest samples."};
+        .empty = "No such counter in the newest samples.",
+        .host_above = true};
     struct cli_words words;
     int code = cli_args(cli, command, NULL, argc, argv, 0, 2, &words);
 
@@ -405,9 +403,12 @@ static int events_query(struct cli *cli, const struct command *command,
                         const struct events_conf *conf)
 {
     static const struct query_column columns[] = {
-        {"at", "AT", SHOW_TIME},           {"host", "HOST", SHOW_NAME},
-        {"source", "SOURCE", SHOW_TEXT},   {"event_id", "EVENT", SHOW_NAME},
-        {"message", "MESSAGE", SHOW_NAME}, {.name = NULL}};
+        {"at", "AT", SHOW_TIME},
+        {"host", "HOST", SHOW_NAME},
+        {"source", "SOURCE", SHOW_TEXT},
+        {"event_id", "EVENT", SHOW_TEXT},
+        {"message", "MESSAGE", SHOW_PROSE},
+        {.name = NULL}};
     char like[512];
     char since[48];
     char limit[32];
@@ -421,7 +422,8 @@ static int events_query(struct cli *cli, const struct command *command,
         .params = {like, since, limit},
         .n_params = 3,
         .empty = "No events.",
-        .host = conf->host};
+        .host = conf->host,
+        .host_above = true};
 
     if (query_like(like, sizeof like, conf->host, &err) != 0 ||
         unit_time_parse(conf->since, psc_clock_wall_us(), &since_us, &err) !=

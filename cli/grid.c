@@ -6,6 +6,8 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "cli/cli.h"
+
 #define GAP          2 /* blanks between columns */
 #define FLEX_MIN     8 /* a flexible column is not cut below this */
 #define STYLE_OFF    "\033[0m"
@@ -32,12 +34,13 @@ void grid_fini(struct grid *g)
     memset(g, 0, sizeof *g);
 }
 
-void grid_column(struct grid *g, const char *title, bool right, bool flexible)
+void grid_column(struct grid *g, const char *title, bool right,
+                 enum grid_room room)
 {
     if (g->n_columns < GRID_COLUMNS_MAX) {
         g->titles[g->n_columns] = title;
         g->right[g->n_columns] = right;
-        g->flexible[g->n_columns] = flexible;
+        g->room[g->n_columns] = room;
         g->n_columns++;
     }
 }
@@ -142,6 +145,11 @@ const char *grid_style_on(enum grid_style style)
     return "";
 }
 
+static bool may_cut(const struct grid *g, size_t c)
+{
+    return g->room[c] == GRID_CUT || g->room[c] == GRID_TAIL;
+}
+
 static void measure(const struct grid *g, size_t rows, int *widths)
 {
     for (size_t c = 0; c < g->n_columns; c++) {
@@ -153,15 +161,27 @@ static void measure(const struct grid *g, size_t rows, int *widths)
     }
 }
 
-/* How many columns fit into @total if flexible ones are cut: the last ones
- * are left out whole. One at least. */
-static size_t count_fitting(const struct grid *g, int total, const int *widths)
+/* Whether @n columns fit as they are. */
+static bool fits(size_t n, int total, const int *widths)
+{
+    int taken = -GAP;
+
+    for (size_t c = 0; c < n; c++) {
+        taken += widths[c] + GAP;
+    }
+    return taken <= total;
+}
+
+/* How many of @n columns fit into @total if some are cut: the last ones are
+ * left out whole. One at least. */
+static size_t count_fitting(const struct grid *g, size_t n, int total,
+                            const int *widths)
 {
     int taken = 0;
     size_t c = 0;
 
-    for (; c < g->n_columns; c++) {
-        bool cut = g->flexible[c] && widths[c] > FLEX_MIN;
+    for (; c < n; c++) {
+        bool cut = may_cut(g, c) && widths[c] > FLEX_MIN;
         taken += (c > 0 ? GAP : 0) + (cut ? FLEX_MIN : widths[c]);
         if (taken > total && c > 0) {
             break;
@@ -170,7 +190,7 @@ static size_t count_fitting(const struct grid *g, int total, const int *widths)
     return c;
 }
 
-/* Cut the widest flexible ones of @n columns until all fit into @total. */
+/* Cut the widest of @n columns that may be until all fit into @total. */
 static void squeeze(const struct grid *g, size_t n, int total, int *widths)
 {
     int over = -total - GAP;
@@ -181,7 +201,7 @@ static void squeeze(const struct grid *g, size_t n, int total, int *widths)
     for (; over > 0; over--) {
         size_t widest = n;
         for (size_t c = 0; c < n; c++) {
-            if (g->flexible[c] && widths[c] > FLEX_MIN &&
+            if (may_cut(g, c) && widths[c] > FLEX_MIN &&
                 (widest == n || widths[c] > widths[widest])) {
                 widest = c;
             }
@@ -210,20 +230,40 @@ static void put_text(struct line *line, const char *text, size_t len,
     }
 }
 
-static void print_cell(struct line *line, const char *text, int room,
-                       bool right, const char *style)
+/* The end of @text that takes at most @columns. */
+static const char *tail(const char *text, int columns)
+{
+    mbstate_t state = {0};
+    int over = grid_text_width(text) - columns;
+    int width;
+
+    while (over > 0 && *text) {
+        text += next_char(text, &state, &width);
+        over -= width;
+    }
+    return text;
+}
+
+static void print_cell(struct line *line, const char *text, int width,
+                       bool right, enum grid_room room, const char *style)
 {
     int used;
-    size_t len = fit(text, room, &used);
-    bool cut = text[len] != '\0' && room > 1;
+    size_t len = fit(text, width, &used);
+    bool cut = text[len] != '\0' && width > 1;
+    bool from_left = cut && room == GRID_TAIL;
 
-    if (cut) {
-        len = fit(text, room - 1, &used);
+    if (from_left) {
+        text = tail(text, width - 1);
+        len = strlen(text);
+        used = grid_text_width(text) + 1;
+    } else if (cut) {
+        len = fit(text, width - 1, &used);
         used++;
     }
-    line->blanks += right ? room - used : 0;
-    put_text(line, text, len, cut ? "~" : "", style);
-    line->blanks += right ? 0 : room - used;
+    line->blanks += right ? width - used : 0;
+    put_text(line, from_left ? "~" : "", from_left, "", style);
+    put_text(line, text, len, cut && !from_left ? "~" : "", style);
+    line->blanks += right ? 0 : width - used;
 }
 
 static void print_row(const struct grid *g, FILE *out, size_t n,
@@ -239,7 +279,7 @@ static void print_row(const struct grid *g, FILE *out, size_t n,
         }
         line.blanks += c > 0 ? GAP : 0;
         print_cell(&line, cells ? cells[c].text : g->titles[c], widths[c],
-                   g->right[c], style);
+                   g->right[c], g->room[c], style);
     }
     fputc('\n', out);
 }
@@ -256,13 +296,20 @@ int grid_print(const struct grid *g, FILE *out, int width, size_t max_rows,
     }
     rows = max_rows > 0 && rows > max_rows ? max_rows : rows;
     measure(g, rows, widths);
+    bool below = width > 0 && n > 1 && g->room[n - 1] == GRID_BELOW &&
+                 !fits(n, width, widths);
     if (width > 0) {
-        n = count_fitting(g, width, widths);
+        n = count_fitting(g, below ? n - 1 : n, width, widths);
         squeeze(g, n, width, widths);
     }
     print_row(g, out, n, widths, NULL, color);
     for (size_t r = 0; r < rows; r++) {
-        print_row(g, out, n, widths, &g->cells[r * g->n_columns], color);
+        const struct grid_cell *cells = &g->cells[r * g->n_columns];
+        print_row(g, out, n, widths, cells, color);
+        if (below && *cells[g->n_columns - 1].text) {
+            cli_print_wrapped(out, "    ", cells[g->n_columns - 1].text, 4,
+                              width);
+        }
     }
     return 0;
 }

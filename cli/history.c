@@ -67,9 +67,33 @@ static void print_summary(const struct plot *p)
     putchar('\n');
 }
 
+/* Nothing is found: it may be an alias, merged into another tag. */
+static int tell_none(PGconn *conn, const struct cli_words *words)
+{
+    const char *params[] = {words->v[0], words->v[1], words->v[2]};
+    struct psc_error err;
+    PGresult *r;
+
+    printf("No samples of %s in pool %s on %s in that time.\n", words->v[2],
+           words->v[1], words->v[0]);
+    if (query_exec(conn,
+                   "SELECT tag FROM poolscope.tag_alias "
+                   "WHERE host = $1 AND pool = $2 AND alias = $3 ORDER BY tag",
+                   3, params, &r, &err) != 0) {
+        return cli_fail(&err);
+    }
+    if (PQntuples(r) > 0) {
+        printf("%s is in %s on %s (see tag_alias).\n", words->v[2],
+               query_value(r, 0, "tag"), words->v[0]);
+    }
+    PQclear(r);
+    return CLI_OK;
+}
+
+/* *@any: there were samples. */
 static int draw(struct cli *cli, const PGresult *r,
                 const struct cli_words *words, int64_t since_us,
-                int64_t until_us)
+                int64_t until_us, bool *any)
 {
     struct plot_point *points;
     struct plot p = {.from_us = since_us,
@@ -82,10 +106,8 @@ static int draw(struct cli *cli, const PGresult *r,
     if (read_points(r, &points, &p.n) != 0) {
         return cli_failf("out of memory");
     }
-    if (p.n == 0) {
-        printf("No samples of %s in pool %s on %s in that time.\n", words->v[2],
-               words->v[1], words->v[0]);
-    } else {
+    *any = p.n > 0;
+    if (*any) {
         p.points = points;
         /* A short history is not squeezed into a corner. */
         if (points[0].at_us > p.from_us &&
@@ -124,8 +146,9 @@ static int print_aliases(const struct cli *cli, PGconn *conn,
     return CLI_OK;
 }
 
-static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
-               int64_t since_us, int64_t until_us)
+static int ask(struct cli *cli, const struct command *command, PGconn *conn,
+               const struct cli_words *words, int64_t since_us,
+               int64_t until_us)
 {
     char since[48];
     char until[48];
@@ -138,7 +161,7 @@ static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
     struct psc_error err;
     PGresult *r;
 
-    int code = query_check_pool(words->v[1]);
+    int code = query_check_pool(command, words->v[1]);
     code = code == CLI_OK ? query_check_host(conn, words->v[0]) : code;
     if (code != CLI_OK) {
         return code;
@@ -151,9 +174,13 @@ static int ask(struct cli *cli, PGconn *conn, const struct cli_words *words,
     if (query_exec(conn, q.sql, q.n_params, q.params, &r, &err) != 0) {
         return cli_fail(&err);
     }
-    code = draw(cli, r, words, since_us, until_us);
+    bool any = false;
+    code = draw(cli, r, words, since_us, until_us, &any);
     PQclear(r);
-    return code == CLI_OK ? print_aliases(cli, conn, words) : code;
+    if (code != CLI_OK) {
+        return code;
+    }
+    return any ? print_aliases(cli, conn, words) : tell_none(conn, words);
 }
 
 static int history_ask(struct cli *cli, const struct command *command,
@@ -175,7 +202,7 @@ static int history_ask(struct cli *cli, const struct command *command,
     }
     int code = query_connect(cli, DATABASE_READER, &conn);
     if (code == CLI_OK) {
-        code = ask(cli, conn, words, since_us, until_us);
+        code = ask(cli, command, conn, words, since_us, until_us);
         PQfinish(conn);
     }
     return code;

@@ -275,6 +275,20 @@ static void print_label(FILE *out, const char *name)
     }
 }
 
+static void print_names(FILE *out, const json_t *names)
+{
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        char *text = json_dumps(json_array_get(names, i), JSON_ENCODE_ANY);
+        const char *name = json_string_value(json_array_get(names, i));
+        fprintf(out, "%s %s", i == 0 ? ":" : ",",
+                name   ? name
+                : text ? text
+                       : "?");
+        free(text);
+    }
+    fputc('\n', out);
+}
+
 /* A name and a value in the unit that the name of @unit tells. */
 static void print_fact(FILE *out, const char *name, const char *unit,
                        const json_t *value, int indent)
@@ -300,6 +314,8 @@ static void print_fact(FILE *out, const char *name, const char *unit,
     }
     if (json_is_string(value)) {
         fprintf(out, ": %s\n", json_string_value(value));
+    } else if (json_is_array(value)) {
+        print_names(out, value);
     } else if (json_is_number(value)) {
         print_number(out, unit, json_number_value(value));
     } else {
@@ -324,6 +340,24 @@ static void print_indented(const struct cli *cli, char *text)
     }
 }
 
+/* What the detector keeps for itself, what is told further up or in the table
+ * of hosts, and what is empty. */
+static bool is_told(const char *key, const json_t *value)
+{
+    static const char *const told[] = {"state", "group_bytes_per_day",
+                                       "group_pool", "room_bytes"};
+
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        if (strcmp(key, told[i]) == 0) {
+            return true;
+        }
+    }
+    if (json_is_array(value)) {
+        return json_array_size(value) == 0;
+    }
+    return strcmp(key, "bytes_per_day") == 0 && json_object_size(value) < 2;
+}
+
 static void print_evidence(const struct cli *cli, const PGresult *r)
 {
     json_t *evidence =
@@ -334,16 +368,16 @@ static void print_evidence(const struct cli *cli, const PGresult *r)
     const char *key;
     json_t *value;
 
-    if (out && json_object_size(evidence) > 0) {
-        printf("\nEvidence\n");
+    if (out) {
         json_object_foreach(evidence, key, value)
         {
-            if (strcmp(key, "state") != 0) { /* the detector's own */
+            if (!is_told(key, value)) {
                 print_fact(out, key, key, value, 2);
             }
         }
     }
-    if (out && fclose(out) == 0) {
+    if (out && fclose(out) == 0 && len > 0) {
+        printf("\nEvidence\n");
         print_indented(cli, text);
     }
     free(text);

@@ -71,7 +71,7 @@ static int help_run(struct cli *cli, const struct command *command, int argc,
     }
     const struct command *about = find(words.v[0]);
     if (!about) {
-        return cli_usagef(command, "no command '%s'", words.v[0]);
+        return cli_usagef(NULL, "no command '%s'", words.v[0]);
     }
     cli_help(about, stdout);
     return CLI_OK;

@@ -18,6 +18,7 @@ struct canvas {
     int columns, rows;  /* characters */
     int x_dots, y_dots; /* dots of a character */
     double low, high;   /* the value axis */
+    int flat_row;       /* where the one value is, -1: there are several */
 };
 
 static void set_dot(struct canvas *c, int x, int y)
@@ -32,6 +33,13 @@ static void set_dot(struct canvas *c, int x, int y)
     }
 }
 
+static int to_y(const struct canvas *c, double value)
+{
+    double share = (c->high - value) / (c->high - c->low);
+
+    return (int)lround(share * (c->rows * c->y_dots - 1));
+}
+
 static void scale(const struct plot *p, struct canvas *c)
 {
     c->low = INFINITY;
@@ -43,10 +51,12 @@ static void scale(const struct plot *p, struct canvas *c)
     if (c->low > 0 && c->low < c->high / 2) {
         c->low = 0;
     }
+    c->flat_row = -1;
     if (c->high <= c->low) {
         double room = fabs(c->high) / 10;
         c->low -= room > 0 ? room : 1;
         c->high += room > 0 ? room : 1;
+        c->flat_row = to_y(c, (c->low + c->high) / 2) / c->y_dots;
     }
 }
 
@@ -56,13 +66,6 @@ static int to_x(const struct plot *p, const struct canvas *c, int64_t at_us)
         (double)(at_us - p->from_us) / (double)(p->to_us - p->from_us);
 
     return (int)lround(share * (c->columns * c->x_dots - 1));
-}
-
-static int to_y(const struct canvas *c, double value)
-{
-    double share = (c->high - value) / (c->high - c->low);
-
-    return (int)lround(share * (c->rows * c->y_dots - 1));
 }
 
 static void draw(const struct plot *p, struct canvas *c)
@@ -107,7 +110,12 @@ static void print_label(const struct plot *p, const struct canvas *c, int row,
     double value =
         c->high - (c->high - c->low) * row / (c->rows > 1 ? c->rows - 1 : 1);
 
-    if (row == 0 || row == c->rows - 1 || row == c->rows / 2) {
+    bool labelled = row == 0 || row == c->rows - 1 || row == c->rows / 2;
+    if (c->flat_row >= 0) {
+        labelled = row == c->flat_row;
+        value = p->points[0].value;
+    }
+    if (labelled) {
         if (p->bytes) {
             label = unit_bytes(value);
         } else {

@@ -14,8 +14,10 @@ struct psql_conf {
 
 static const struct psc_option psql_options[] = {
     DATABASE_OPTIONS("psql", struct psql_conf, database),
-    {"psql", "role", PSC_OPT_STRING, offsetof(struct psql_conf, role), "reader",
-     0, 0, "ROLE", "of the embedded database: reader, writer or owner"},
+    {"psql", "role", PSC_OPT_STRING, offsetof(struct psql_conf, role), NULL, 0,
+     0, "ROLE",
+     "of the embedded database: reader, writer or owner [reader];\n"
+     "a DSN has its own user"},
     {"psql", "help", PSC_OPT_BOOL, offsetof(struct psql_conf, help), NULL, 0, 0,
      NULL, "print this"},
     {.name = NULL}};
@@ -56,11 +58,16 @@ static int exec_psql(struct cli *cli, const struct psql_conf *conf,
     struct psc_error err;
     char *conninfo;
 
-    if (!find_role(conf->role, &role)) {
+    if (!find_role(conf->role ? conf->role : "reader", &role)) {
         return cli_usagef(command, "--role: reader, writer or owner");
     }
     if (database_options_resolve(&cli->options.database, &err) != 0) {
         return cli_usagef(command, "%s", err.msg);
+    }
+    if (conf->role && cli->options.database.dsn) {
+        return cli_usagef(command,
+                          "--role is of the embedded database: with a DSN its "
+                          "own user is used");
     }
     cli->options.database.must_exist = true;
     if (database_conninfo(&cli->options.database, role, &conninfo, &err) != 0) {

@@ -216,12 +216,14 @@ void query_show(char *out, size_t cap, const char *value, enum show show,
     int64_t at_us;
 
     if (!*value) {
-        *out = '\0';
+        snprintf(out, cap, "%s", show == SHOW_SEEN ? "never" : "");
         return;
     }
     switch (show) {
     case SHOW_TEXT:
     case SHOW_NAME:
+    case SHOW_TAIL:
+    case SHOW_PROSE:
     case SHOW_STATUS: snprintf(out, cap, "%s", value); return;
     case SHOW_VALUE: show_value(out, cap, number); return;
     case SHOW_COUNT:
@@ -236,12 +238,13 @@ void query_show(char *out, size_t cap, const char *value, enum show show,
         snprintf(out, cap, "%s", unit_bytes_per_day(number).text);
         return;
     case SHOW_AGO:
+    case SHOW_SEEN:
     case SHOW_TIME: break;
     }
     at_us = query_time_us(value);
     if (at_us == 0) {
         snprintf(out, cap, "%s", value); /* infinity */
-    } else if (show == SHOW_AGO) {
+    } else if (show == SHOW_AGO || show == SHOW_SEEN) {
         snprintf(out, cap, "%s", unit_ago(at_us, now_us).text);
     } else {
         show_time(out, cap, at_us);
@@ -273,7 +276,18 @@ static enum grid_style status_style(const char *value)
 static bool stands_right(enum show show)
 {
     return show == SHOW_COUNT || show == SHOW_VALUE || show == SHOW_BYTES ||
-           show == SHOW_DELTA || show == SHOW_PER_DAY || show == SHOW_AGO;
+           show == SHOW_DELTA || show == SHOW_PER_DAY || show == SHOW_AGO ||
+           show == SHOW_SEEN;
+}
+
+static enum grid_room room_of(enum show show)
+{
+    switch (show) {
+    case SHOW_NAME: return GRID_CUT;
+    case SHOW_TAIL: return GRID_TAIL;
+    case SHOW_PROSE: return GRID_BELOW;
+    default: return GRID_WHOLE;
+    }
 }
 
 /* Whether any row has a value there: a column of nothing is left out. */
@@ -287,7 +301,22 @@ static bool has_values(const PGresult *result, const char *column)
     return false;
 }
 
-static void fill(struct grid *g, const struct query *q, const PGresult *result)
+/* The host of all rows, or NULL if there are several. */
+static const char *host_of_all(const PGresult *result)
+{
+    const char *host = query_value(result, 0, "host");
+
+    for (int row = 1; row < PQntuples(result); row++) {
+        if (strcmp(query_value(result, row, "host"), host) != 0) {
+            return NULL;
+        }
+    }
+    return host;
+}
+
+/* @without: the column to leave out, or NULL. */
+static void fill(struct grid *g, const struct query *q, const PGresult *result,
+                 const char *without)
 {
     const struct query_column *shown[GRID_COLUMNS_MAX];
     int64_t now_us = psc_clock_wall_us();
@@ -295,9 +324,10 @@ static void fill(struct grid *g, const struct query *q, const PGresult *result)
     char text[1024];
 
     for (const struct query_column *c = q->columns; c->name; c++) {
-        if (n < GRID_COLUMNS_MAX && has_values(result, c->name)) {
-            grid_column(g, c->title, stands_right(c->show),
-                        c->show == SHOW_NAME);
+        bool told = c->show == SHOW_SEEN || has_values(result, c->name);
+        if (n < GRID_COLUMNS_MAX && told &&
+            (!without || strcmp(c->name, without) != 0)) {
+            grid_column(g, c->title, stands_right(c->show), room_of(c->show));
             shown[n++] = c;
         }
     }
@@ -325,7 +355,11 @@ static int print_table(struct cli *cli, const struct query *q,
         return 0;
     }
     grid_init(&g);
-    fill(&g, q, result);
+    const char *host = q->host_above ? host_of_all(result) : NULL;
+    if (host) {
+        printf("Host %s\n", host);
+    }
+    fill(&g, q, result, host ? "host" : NULL);
     if (grid_print(&g, stdout, cli->width, 0, cli->color) != 0) {
         rc = psc_error_set(err, PSC_NOMEM, "out of memory");
     }
@@ -357,16 +391,17 @@ int query_check_host(PGconn *conn, const char *pattern)
                              pattern);
 }
 
-int query_check_pool(const char *pool)
+int query_check_pool(const struct command *command, const char *pool)
 {
     enum pool known;
 
     if (!pool || pool_parse(pool, &known)) {
         return CLI_OK;
     }
-    return cli_failf("no pool '%s': there are paged, nonpaged, slab, vmalloc, "
-                     "alloc and pages",
-                     pool);
+    return cli_usagef(command,
+                      "no pool '%s': there are paged, nonpaged, slab, "
+                      "vmalloc, alloc and pages",
+                      pool);
 }
 
 int query_print(struct cli *cli, PGconn *conn, const struct query *q)

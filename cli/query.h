@@ -14,12 +14,15 @@
 enum show {
     SHOW_TEXT,
     SHOW_NAME,    /* text that may be cut when room is short */
+    SHOW_TAIL,    /* the same, but its end is what tells */
+    SHOW_PROSE,   /* the last column: told below when room is short */
     SHOW_COUNT,   /* 5,246 */
     SHOW_VALUE,   /* a real number: 5,246 or 0.25 */
     SHOW_BYTES,   /* 97.7 MiB */
     SHOW_DELTA,   /* bytes with a sign: +1.50 MiB */
     SHOW_PER_DAY, /* 22.1 GiB/day */
     SHOW_AGO,     /* 3 h ago, in 2 d */
+    SHOW_SEEN,    /* 3 h ago; NULL is "never" */
     SHOW_TIME,    /* 2026-03-02 14:00:05 UTC */
     SHOW_STATUS,  /* text that a colour suits */
 };
@@ -39,6 +42,7 @@ struct query {
     int n_params;
     const char *empty; /* what a table says instead of no rows */
     const char *host;  /* it is an error if no host fits; NULL: any */
+    bool host_above;   /* a table of one host tells it above, in no column */
 };
 
 /* Connect as @role; *@conn is to be closed by PQfinish(). Tells an error and
@@ -60,8 +64,9 @@ int query_print(struct cli *cli, PGconn *conn, const struct query *q);
  * even none). Returns an exit code; errors are told. */
 PSC_MUST_CHECK int query_check_host(PGconn *conn, const char *pattern);
 
-/* The same for the name of a pool; NULL is fine. */
-PSC_MUST_CHECK int query_check_pool(const char *pool);
+/* The same for the name of a pool; NULL is fine, any other is wrong usage. */
+PSC_MUST_CHECK int query_check_pool(const struct command *command,
+                                    const char *pool);
 
 /* connect, query_print, disconnect: all that most commands do. */
 int query_run(struct cli *cli, const struct query *q);

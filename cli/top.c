@@ -11,7 +11,9 @@
 #include "common/clock.h"
 #include "sql/embedded.h"
 
-#define LIMIT_DEFAULT 30
+#define LIMIT_DEFAULT       30
+#define OVER_DEFAULT_US     (3600 * PSC_US_PER_S)
+#define INTERVAL_DEFAULT_US (2 * PSC_US_PER_S)
 
 struct top_conf {
     char *host;
@@ -38,14 +40,14 @@ static const struct psc_option top_options[] = {
      "PATTERN", "only these tags, with * and ?"},
     {"top", "limit", PSC_OPT_INT, offsetof(struct top_conf, limit), NULL, 1,
      1000000, "N", "rows of a table [30]"},
-    {"top", "over", PSC_OPT_DURATION, offsetof(struct top_conf, over_us), "1h",
+    {"top", "over", PSC_OPT_DURATION, offsetof(struct top_conf, over_us), NULL,
      60 * PSC_US_PER_S, 90LL * 86400 * PSC_US_PER_S, "TIME",
-     "the time that growth is measured over"},
+     "from the database: the time that growth is measured over [1h]"},
     {"top", "live", PSC_OPT_BOOL, offsetof(struct top_conf, live), NULL, 0, 0,
      NULL, "this machine, without the database"},
     {"top", "interval", PSC_OPT_DURATION,
-     offsetof(struct top_conf, interval_us), "2s", PSC_US_PER_S / 2,
-     3600 * PSC_US_PER_S, "TIME", "live: time between refreshes"},
+     offsetof(struct top_conf, interval_us), NULL, PSC_US_PER_S / 2,
+     3600 * PSC_US_PER_S, "TIME", "live: time between refreshes [2s]"},
     {"top", "root", PSC_OPT_STRING, offsetof(struct top_conf, root), "", 0, 0,
      "DIR", "live: read a recorded tree instead of /proc and /sys"},
     {.name = NULL}};
@@ -55,14 +57,14 @@ static const struct {
     const char *name;
     enum top_sort sort;
     const char *order_host;  /* of poolscope.pool_now with growth */
-    const char *order_fleet; /* of poolscope.fleet_growth */
+    const char *order_fleet; /* of poolscope.fleet_growth; NULL: has it not */
 } sorts[] = {
     {"b", "bytes", TOP_BYTES, "bytes DESC NULLS LAST", "bytes DESC"},
     {"t", "tag", TOP_TAG, "tag", "tag"},
-    {"a", "allocs", TOP_ALLOCS, "allocs DESC NULLS LAST", "bytes DESC"},
-    {"f", "frees", TOP_FREES, "frees DESC NULLS LAST", "bytes DESC"},
-    {"d", "diff", TOP_DIFF, "outstanding DESC NULLS LAST", "bytes DESC"},
-    {"m", "each", TOP_EACH, "bytes_each DESC NULLS LAST", "bytes DESC"},
+    {"a", "allocs", TOP_ALLOCS, "allocs DESC NULLS LAST", NULL},
+    {"f", "frees", TOP_FREES, "frees DESC NULLS LAST", NULL},
+    {"d", "diff", TOP_DIFF, "outstanding DESC NULLS LAST", NULL},
+    {"m", "each", TOP_EACH, "bytes_each DESC NULLS LAST", NULL},
     {"g", "growth", TOP_GROWTH, "growth_bytes DESC NULLS LAST",
      "growth_bytes DESC"},
 };
@@ -178,10 +180,11 @@ static int real_span(PGconn *conn, const char *host, const char *span,
     return CLI_OK;
 }
 
-static int show_stored(struct cli *cli, PGconn *conn,
-                       const struct top_conf *conf, size_t sort,
+static int show_stored(struct cli *cli, const struct command *command,
+                       PGconn *conn, const struct top_conf *conf, size_t sort,
                        const char *host)
 {
+    int64_t span_us = conf->over_us > 0 ? conf->over_us : OVER_DEFAULT_US;
     struct psc_error err;
     char sql[1024];
     char span[40];
@@ -197,7 +200,12 @@ static int show_stored(struct cli *cli, PGconn *conn,
     if (code != CLI_OK) {
         return code; /* before the title */
     }
-
+    if (!host && !sorts[sort].order_fleet) {
+        return cli_usagef(command,
+                          "--sort %s: the fleet's table has no such column; "
+                          "name a --host",
+                          conf->sort);
+    }
     if (host) {
         host_sql(sql, sizeof sql, sort);
     } else {
@@ -207,11 +215,10 @@ static int show_stored(struct cli *cli, PGconn *conn,
         return cli_fail(&err);
     }
     snprintf(span, sizeof span, "%lld seconds",
-             (long long)(conf->over_us / PSC_US_PER_S));
+             (long long)(span_us / PSC_US_PER_S));
     snprintf(limit, sizeof limit, "%lld",
              (long long)(conf->limit > 0 ? conf->limit : LIMIT_DEFAULT));
     if (cli->format == CLI_TABLE) {
-        int64_t span_us = conf->over_us;
         code = real_span(conn, host, span, &span_us);
         if (code != CLI_OK) {
             return code;
@@ -222,7 +229,8 @@ static int show_stored(struct cli *cli, PGconn *conn,
     return query_print(cli, conn, &q);
 }
 
-static int top_stored(struct cli *cli, const struct top_conf *conf, size_t sort)
+static int top_stored(struct cli *cli, const struct command *command,
+                      const struct top_conf *conf, size_t sort)
 {
     PGconn *conn;
     char *only = NULL;
@@ -235,8 +243,8 @@ static int top_stored(struct cli *cli, const struct top_conf *conf, size_t sort)
         code = only_host(conn, &only);
     }
     if (code == CLI_OK) {
-        code =
-            show_stored(cli, conn, conf, sort, conf->host ? conf->host : only);
+        code = show_stored(cli, command, conn, conf, sort,
+                           conf->host ? conf->host : only);
     }
     free(only);
     PQfinish(conn);
@@ -260,6 +268,37 @@ static bool has_database(struct cli *cli)
            embedded_status(o->data_dir, &status, &err) == 0 && status.running;
 }
 
+static int show_live(struct cli *cli, const struct command *command,
+                     const struct top_conf *conf, size_t sort)
+{
+    bool once = !cli->tty || conf->limit > 0 || cli->format != CLI_TABLE;
+
+    if (conf->over_us > 0) {
+        return cli_usagef(command, "--over needs a database: the live view "
+                                   "tells the change since its start");
+    }
+    if (once && sorts[sort].sort == TOP_GROWTH) {
+        return cli_usagef(command,
+                          "--sort %s: a single live table has no "
+                          "growth",
+                          conf->sort);
+    }
+    if (!conf->live && !*conf->root) {
+        fprintf(stderr, "poolscope: no database is named, and none runs at "
+                        "the usual place: this machine, live\n");
+    }
+    struct top_view view = {.sort = sorts[sort].sort,
+                            .pool = conf->pool,
+                            .pattern = conf->tag,
+                            .limit = conf->limit,
+                            .interval_us = conf->interval_us > 0
+                                               ? conf->interval_us
+                                               : INTERVAL_DEFAULT_US,
+                            .once = once,
+                            .root = conf->root};
+    return top_live(cli, &view);
+}
+
 static int show_top(struct cli *cli, const struct command *command,
                     const struct top_conf *conf)
 {
@@ -268,25 +307,21 @@ static int show_top(struct cli *cli, const struct command *command,
     if (sort == N_SORTS) {
         return cli_usagef(command, "--sort: no key '%s'", conf->sort);
     }
-    int code = query_check_pool(conf->pool);
+    int code = query_check_pool(command, conf->pool);
     if (code != CLI_OK) {
         return code;
     }
     if (conf->live && conf->host) {
         return cli_usagef(command, "--live shows this machine: no --host");
     }
-    if (!conf->live && !*conf->root && (conf->host || has_database(cli))) {
-        return top_stored(cli, conf, sort);
+    if (conf->live || *conf->root || (!conf->host && !has_database(cli))) {
+        return show_live(cli, command, conf, sort);
     }
-    struct top_view view = {.sort = sorts[sort].sort,
-                            .pool = conf->pool,
-                            .pattern = conf->tag,
-                            .limit = conf->limit,
-                            .interval_us = conf->interval_us,
-                            .once = !cli->tty || conf->limit > 0 ||
-                                    cli->format != CLI_TABLE,
-                            .root = conf->root};
-    return top_live(cli, &view);
+    if (conf->interval_us > 0) {
+        return cli_usagef(command, "--interval is of the live view: give "
+                                   "--live");
+    }
+    return top_stored(cli, command, conf, sort);
 }
 
 static int top_run(struct cli *cli, const struct command *command, int argc,

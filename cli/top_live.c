@@ -227,23 +227,27 @@ static void add_row(const struct screen *s, struct grid *g,
 
 static int print_rows(const struct screen *s, size_t max_rows, FILE *out)
 {
+    if (s->n_rows == 0) {
+        fputs("No such tags.\n", out);
+        return 0;
+    }
     bool allocs = has_allocs(s);
     struct grid g;
 
     grid_init(&g);
-    grid_column(&g, "POOL", false, false);
-    grid_column(&g, "TAG", false, true);
+    grid_column(&g, "POOL", false, GRID_WHOLE);
+    grid_column(&g, "TAG", false, GRID_CUT);
     if (allocs) {
-        grid_column(&g, "ALLOCS", true, false);
-        grid_column(&g, "FREES", true, false);
+        grid_column(&g, "ALLOCS", true, GRID_WHOLE);
+        grid_column(&g, "FREES", true, GRID_WHOLE);
     }
-    grid_column(&g, "DIFF", true, false);
-    grid_column(&g, "BYTES", true, false);
+    grid_column(&g, "DIFF", true, GRID_WHOLE);
+    grid_column(&g, "BYTES", true, GRID_WHOLE);
     if (reading_count(&s->last) > 0) {
-        grid_column(&g, "CHANGE", true, false);
-        grid_column(&g, "SINCE START", true, false);
+        grid_column(&g, "CHANGE", true, GRID_WHOLE);
+        grid_column(&g, "SINCE START", true, GRID_WHOLE);
     }
-    grid_column(&g, "PER ALLOC", true, false);
+    grid_column(&g, "PER ALLOC", true, GRID_WHOLE);
     for (size_t i = 0; i < s->n_rows && i < max_rows; i++) {
         add_row(s, &g, &s->rows[i], allocs);
     }
@@ -310,6 +314,18 @@ static void print_csv(const struct screen *s, size_t max_rows)
 
 /* --- once --- */
 
+static void print_what(const struct screen *s)
+{
+    char name[256] = "";
+
+    (void)gethostname(name, sizeof name - 1);
+    if (*s->view.root) {
+        printf("As recorded in %s\n", s->view.root);
+    } else {
+        printf("This machine (%s), live from /proc\n", name);
+    }
+}
+
 static int show_once(struct screen *s, struct psc_error *err)
 {
     bool table = s->cli->format == CLI_TABLE;
@@ -322,6 +338,7 @@ static int show_once(struct screen *s, struct psc_error *err)
         rc = make_rows(s);
     }
     if (rc == 0 && table) {
+        print_what(s);
         rc = print_rows(s, max_rows, stdout);
     } else if (rc == 0 && s->cli->format == CLI_JSON) {
         rc = print_json(s, max_rows);
@@ -360,7 +377,7 @@ static void print_head(const struct screen *s, int64_t since_us, FILE *out)
         }
     }
     fprintf(out,
-            "\n%zu tags of pool %s by %s, since %s   "
+            "\nLive: %zu tags of pool %s by %s, since %s   "
             "(keys: t a f d b m g  p pool  q quit)\n",
             s->n_rows, s->pool == 0 ? "any" : pool_name(s->pool),
             sorted_by[s->view.sort], unit_clock(since_us).text);

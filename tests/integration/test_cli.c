@@ -138,7 +138,9 @@ static void put_finding(PGconn *writer, long long host_id)
              "'5 minutes', now(), 30000000, 864000000, 4294967296, now() + "
              "interval '5 days', now() + interval '4 days', now() + interval "
              "'7 days', 0.9, 'filp grows without end', "
-             "'{\"windows\": 12, \"rising_share\": 0.97}')",
+             "'{\"windows\": 12, \"rising_share\": 0.97, \"reclaimable\": [], "
+             "\"group_bytes_per_day\": 864000000, \"bytes_per_day\": "
+             "{\"filp\": 864000000}}')",
              host_id, test_tag_id(writer, "slab", "filp"),
              test_tag_id(writer, "slab", "dentry"));
     test_sql(writer, sql);
@@ -258,6 +260,9 @@ static void cli_names_what_a_tag_also_is(void **state)
     PQfinish(owner);
     assert_int_equal(cli("history db-1 slab filp"), 0);
     has("\nalso: bio-1, pid\n");
+    assert_int_equal(cli("history db-1 slab pid"), 0);
+    has("No samples of pid");
+    has("\npid is in filp on db-1 (see tag_alias).\n");
     assert_int_equal(cli("leak 1"), 0);
     has("\nalso        filp: bio-1, pid\n");
 }
@@ -268,12 +273,14 @@ static void cli_leak_tells_the_finding(void **state)
     assert_int_equal(cli("leaks"), 0);
     has("filp");
     has("824 MiB/day");
-    has("in 4 d");
+    has("in 5 d");
     assert_int_equal(cli("leak 1"), 0);
     has("Leak 1: filp in pool slab");
     has("filp grows without end");
     has("filp, dentry");
     has("rising share: 0.97");
+    assert_null(strstr(out, "reclaimable")); /* empty */
+    assert_null(strstr(out, "per day:"));    /* told above */
     has("Hosts\n");
     has("4.00 GiB");
     has("opened");
@@ -310,7 +317,7 @@ static void cli_leaks_show_the_group(void **state)
     assert_int_equal(cli("leaks --all"), 0);
     has("TAG GROWTH");
     has("   2  1.00 MiB/day");
-    has("3.00 MiB/day    in 4 d");
+    has("3.00 MiB/day    in 5 d");
     assert_int_equal(cli("leak 2"), 0);
     has("3.00 MiB/day by its tags together, 1.00 MiB/day by bpf_jit [leaky] "
         "alone");
@@ -318,7 +325,7 @@ static void cli_leaks_show_the_group(void **state)
     has(", with no later bound\n");
     has("RUNS OUT");
     has(" GROWTH      ROOM ");
-    has("  3.00 MiB/day  4.00 GiB    in 4 d");
+    has("  3.00 MiB/day  4.00 GiB    in 5 d");
     has("  TAG GROWTH");
     has("  4.00 KiB  1.00 MiB/day");
     put_group(owner, "resolved");
@@ -335,6 +342,7 @@ static void cli_lists_events_counters_drivers(void **state)
     assert_int_equal(cli("events --since 1960-01-01 --csv"), 0);
     has("\"Out of memory, \"\"killed\"\"\"");
     assert_int_equal(cli("counters db-1 *MemTotal*"), 0);
+    has("Host db-1\nCOUNTER ");
     has("8,589,934,592");
     assert_null(strstr(out, "MemAvailable"));
     assert_int_equal(cli("drivers"), 0);
@@ -468,9 +476,21 @@ static void cli_refuses_wrong_usage(void **state)
     const char *no_dsn[] = {spawn_program("poolscope"), "hosts", "--dsn", "x",
                             NULL};
     assert_int_equal(spawn_capture(no_dsn, out, sizeof out, 60), 2);
-    assert_int_equal(cli("help nonsense"), 2);
+    const char *role[] = {spawn_program("poolscope"),
+                          "psql",
+                          "--dsn",
+                          "host=/nonexistent",
+                          "--role",
+                          "owner",
+                          NULL};
+    assert_int_equal(spawn_capture(role, out, sizeof out, 60), 2);
+    fails("help nonsense", 2, "Try 'poolscope --help'");
+    fails("top --interval 2s", 2, "--interval is of the live view");
+    fails("top --live --over 2h", 2, "--over needs a database");
+    fails("top --live --limit 3 --sort growth", 2, "has no growth");
     assert_int_equal(cli("migrate"), 0);
     has("0 migrations applied");
+    has(db.data_dir != NULL ? db.data_dir : "");
     assert_int_equal(cli("database status"), db.data_dir != NULL ? 0 : 2);
     has(db.data_dir != NULL ? "running" : "");
     assert_int_equal(spawn_capture(dsn, out, sizeof out, 60), 1);
@@ -501,8 +521,8 @@ static void cli_says_which_name_is_unknown(void **state)
     fails("counters nosuch --csv", 1, "no host 'nosuch'");
     fails("hosts nosuch", 1, "no host 'nosuch'");
     fails("history nosuch slab filp --json", 1, "no host 'nosuch'");
-    fails("history db-1 slub filp", 1, "no pool 'slub': there are paged, ");
-    fails("top --pool slub", 1, "no pool 'slub'");
+    fails("history db-1 slub filp", 2, "no pool 'slub': there are paged, ");
+    fails("top --pool slub", 2, "no pool 'slub'");
     assert_int_equal(cli("drivers nosuch*"), 0);
     has("No such driver");
     PGconn *writer = test_database_connect(&db, DATABASE_WRITER);
@@ -510,6 +530,9 @@ static void cli_says_which_name_is_unknown(void **state)
     PQfinish(writer);
     assert_int_equal(cli("drivers --host db-2"), 0);
     has("no modules");
+    assert_int_equal(cli("hosts db-2"), 0);
+    has("never");
+    fails("top --sort each", 2, "the fleet's table has no such column");
 }
 
 static void cli_says_what_is_wrong(void **state)
@@ -554,8 +577,13 @@ static void cli_questions_make_no_database(void **state)
         return; /* a shared server is not ours to stop */
     }
     assert_int_equal(cli("database stop"), 0);
+    has("stopped, pid ");
+    assert_int_equal(cli("database stop"), 0);
+    has("was not running");
     assert_int_equal(cli("hosts"), 0);
     has("db-1");
+    assert_int_equal(cli("database start"), 0);
+    has("running before, pid ");
 }
 
 /* Without a database at the default place, top is the live view. */
@@ -594,6 +622,9 @@ static void cli_helps_with_each_command(void **state)
         assert_int_equal(cli(args), 0);
         has("Usage: poolscope ");
         has("Exit status");
+        for (char *line = strtok(out, "\n"); line; line = strtok(NULL, "\n")) {
+            assert_in_range(strlen(line), 1, 80);
+        }
     }
 }
 
@@ -613,7 +644,9 @@ static void cli_top_reads_recorded_trees(void **state)
     has("pool,tag,allocs,frees,outstanding,bytes\n");
     has("slab,\"");
     assert_int_equal(cli("top --live --json --limit 3"), 0);
-    assert_int_equal(cli("top --live --pool nothing"), 1);
+    assert_int_equal(cli("top --live --tag zzz"), 0);
+    has("live from /proc\nNo such tags.\n");
+    assert_int_equal(cli("top --live --pool nothing"), 2);
 }
 
 int main(void)

@@ -34,8 +34,8 @@ static void grid_lines_up_and_cuts(void **state)
     struct grid g;
     (void)state;
     grid_init(&g);
-    grid_column(&g, "TAG", false, true);
-    grid_column(&g, "BYTES", true, false);
+    grid_column(&g, "TAG", false, GRID_CUT);
+    grid_column(&g, "BYTES", true, GRID_WHOLE);
     grid_add(&g, "a-rather-long-name-of-a-tag", GRID_PLAIN);
     grid_add(&g, "12 MiB", GRID_PLAIN);
     grid_add(&g, "f\033[2Jlp\n", GRID_RED);
@@ -72,9 +72,9 @@ static void grid_leaves_out_whole_columns(void **state)
     struct grid g;
     (void)state;
     grid_init(&g);
-    grid_column(&g, "HOST", false, true);
-    grid_column(&g, "BYTES", true, false);
-    grid_column(&g, "RUNS OUT", true, false);
+    grid_column(&g, "HOST", false, GRID_CUT);
+    grid_column(&g, "BYTES", true, GRID_WHOLE);
+    grid_column(&g, "RUNS OUT", true, GRID_WHOLE);
     grid_add(&g, "db-1", GRID_PLAIN);
     grid_add(&g, "12.0 MiB", GRID_PLAIN);
     grid_add(&g, "", GRID_PLAIN);
@@ -89,14 +89,40 @@ static void grid_leaves_out_whole_columns(void **state)
     grid_fini(&g);
 }
 
+/* Of a path the end tells; a message is read in full. */
+static void grid_shortens_as_columns_ask(void **state)
+{
+    struct grid g;
+    (void)state;
+    grid_init(&g);
+    grid_column(&g, "COUNTER", false, GRID_WHOLE);
+    grid_column(&g, "INSTANCE", false, GRID_TAIL);
+    grid_column(&g, "MESSAGE", false, GRID_BELOW);
+    grid_add(&g, "node_oom", GRID_PLAIN);
+    grid_add(&g, "/system.slice/nginx.service", GRID_PLAIN);
+    grid_add(&g, "out of memory: killed 17", GRID_PLAIN);
+    FILE *out = into_text();
+    assert_int_equal(grid_print(&g, out, 24, 0, false), 0);
+    fclose(out);
+    assert_string_equal(text, "COUNTER   INSTANCE\n"
+                              "node_oom  ~nginx.service\n"
+                              "    out of memory:\n"
+                              "    killed 17\n");
+    out = into_text();
+    assert_int_equal(grid_print(&g, out, 65, 0, false), 0);
+    fclose(out);
+    assert_non_null(strstr(text, "nginx.service  out of memory: killed 17\n"));
+    grid_fini(&g);
+}
+
 static void grid_survives_narrow_terminals(void **state)
 {
     struct grid g;
     (void)state;
     grid_init(&g);
-    grid_column(&g, "HOST", false, true);
-    grid_column(&g, "ONE", true, false);
-    grid_column(&g, "TWO", true, false);
+    grid_column(&g, "HOST", false, GRID_CUT);
+    grid_column(&g, "ONE", true, GRID_WHOLE);
+    grid_column(&g, "TWO", true, GRID_WHOLE);
     for (int i = 0; i < 3; i++) {
         grid_add(&g, "0123456789012345678901234567890123456789", GRID_PLAIN);
     }
@@ -138,6 +164,27 @@ static void plot_draws_a_ramp(void **state)
     fclose(out);
     assert_non_null(strstr(text, "│"));
     assert_non_null(strstr(text, "\xe2\xa0")); /* some braille */
+}
+
+/* One value has one label, its own. */
+static void plot_labels_what_is_constant(void **state)
+{
+    const struct plot_point same[] = {{0, 4096}, {PSC_US_PER_S, 4096}};
+    struct plot p = {.points = same,
+                     .n = 2,
+                     .to_us = PSC_US_PER_S,
+                     .width = 40,
+                     .height = 14,
+                     .bytes = true};
+    (void)state;
+    FILE *out = into_text();
+    plot_print(&p, out);
+    fclose(out);
+    const char *label = strstr(text, "4.00 KiB |*");
+    assert_non_null(label);
+    assert_null(strstr(label + strlen("4.00 KiB"), "KiB"));
+    label = strstr(text, "KiB");
+    assert_memory_equal(label, "KiB |*", 6);
 }
 
 static void plot_survives_odd_points(void **state)
@@ -229,8 +276,10 @@ int main(void)
         cmocka_unit_test(grid_lines_up_and_cuts),
         cmocka_unit_test(grid_counts_columns_of_utf8),
         cmocka_unit_test(grid_leaves_out_whole_columns),
+        cmocka_unit_test(grid_shortens_as_columns_ask),
         cmocka_unit_test(grid_survives_narrow_terminals),
         cmocka_unit_test(plot_draws_a_ramp),
+        cmocka_unit_test(plot_labels_what_is_constant),
         cmocka_unit_test(plot_survives_odd_points),
         cmocka_unit_test(query_shows_units),
         cmocka_unit_test(query_times_go_both_ways),
