@@ -55,6 +55,13 @@ static void env_of(const struct options *o, struct source_env *env)
     env->top_processes = (uint32_t)o->top_processes;
 }
 
+/* The name that this host enrols under. */
+static const char *name_of(const struct options *o,
+                           const struct host_facts *facts)
+{
+    return o->host != NULL && o->host[0] != '\0' ? o->host : facts->name;
+}
+
 static void intervals_of(const struct options *o, int64_t out[SAMPLER_GROUPS])
 {
     out[SAMPLER_TAGS] = o->interval_us;
@@ -137,7 +144,8 @@ static void stop(struct agent *a)
 
 /* --- reloading --- */
 
-static void apply(struct agent *a)
+/* @greet: what a hello tells has changed. */
+static void apply(struct agent *a, bool greet)
 {
     struct psc_error err;
     enum psc_log_level level = PSC_LOG_INFO;
@@ -150,7 +158,7 @@ static void apply(struct agent *a)
     a->spool.o.max_bytes = (uint64_t)a->options->spool_max_bytes;
     uint64_t sync_ms = (uint64_t)a->options->spool_sync_us / 1000;
     (void)uv_timer_start(&a->sync_timer, on_sync, sync_ms, sync_ms);
-    if (uplink_reload(&a->uplink, &err) != PSC_OK) {
+    if (uplink_reload(&a->uplink, greet, &err) != PSC_OK) {
         psc_log_error("%s", err.msg);
     }
 }
@@ -158,6 +166,29 @@ static void apply(struct agent *a)
 static bool same_text(const char *a, const char *b)
 {
     return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) == 0;
+}
+
+/* Whether the next hello will tell something else. */
+static bool greets_anew(const struct options *a, const struct options *b)
+{
+    return !same_text(a->role, b->role) || !same_text(a->region, b->region) ||
+           !same_text(a->labels, b->labels) || a->interval_us != b->interval_us;
+}
+
+/* Say what is not as @fresh has it before a restart, and keep it. */
+static void keep_what_stays(const struct options *o, struct options *fresh)
+{
+    if (fresh->jitter != o->jitter) {
+        psc_log_warn("jitter has changed: that needs a restart");
+    }
+    if (fresh->top_processes != o->top_processes) {
+        psc_log_warn("top_processes has changed: that needs a restart");
+    }
+    if (!same_text(fresh->host, o->host)) {
+        psc_log_warn("host has changed: the name counts when it enrols anew");
+    }
+    fresh->jitter = o->jitter;
+    fresh->top_processes = o->top_processes;
 }
 
 static void reload(struct agent *a)
@@ -183,6 +214,8 @@ static void reload(struct agent *a)
         psc_config_fini(agent_options, &fresh);
         return;
     }
+    bool greet = greets_anew(a->options, &fresh);
+    keep_what_stays(a->options, &fresh);
     struct options old = *a->options;
     /* The sources hold on to these two. */
     char *root = fresh.root;
@@ -193,7 +226,7 @@ static void reload(struct agent *a)
     old.state_dir = state_dir;
     *a->options = fresh;
     psc_config_fini(agent_options, &old);
-    apply(a);
+    apply(a, greet);
     psc_log_info("configuration reloaded");
 }
 
@@ -314,9 +347,8 @@ static int start(struct agent *a, struct psc_error *err)
     }
     int64_t intervals[SAMPLER_GROUPS];
     intervals_of(o, intervals);
-    const char *name =
-        o->host != NULL && o->host[0] != '\0' ? o->host : a->facts.name;
-    sampler_init(&a->sampler, o->jitter ? sampler_seed(name) : 0, intervals,
+    sampler_init(&a->sampler,
+                 o->jitter ? sampler_seed(name_of(o, &a->facts)) : 0, intervals,
                  psc_clock_boot_us());
     if (start_handles(a) != 0 ||
         sampler_timer_start(&a->ticks, &a->loop, &a->sampler, on_tick, a) !=
@@ -348,7 +380,7 @@ int agent_run(int argc, char **argv, struct options *options,
     rc = start(a, err);
     if (rc == PSC_OK) {
         psc_log_info("poolscope-agent " PSC_VERSION " watches %s",
-                     a->facts.name);
+                     name_of(options, &a->facts));
         (void)uv_run(&a->loop, UV_RUN_DEFAULT);
         psc_log_info("stopped at seq %" PRIu64, a->spool.last_seq);
     }
@@ -376,16 +408,15 @@ static int enrol_at(const struct options *o, struct identity *identity,
     }
     static struct enrol operation;
     struct enrol_result result = {.err = {.code = PSC_CLOSED}};
-    const char *name =
-        o->host != NULL && o->host[0] != '\0' ? o->host : facts->name;
-    int rc = enrol_start(&operation, &loop, identity, endpoint, token, name,
-                         facts->os, on_enrolled, &result, err);
+    int rc =
+        enrol_start(&operation, &loop, identity, endpoint, token,
+                    name_of(o, facts), facts->os, on_enrolled, &result, err);
     if (rc == PSC_OK) {
         (void)uv_run(&loop, UV_RUN_DEFAULT);
         *err = result.err;
         rc = result.err.code;
     }
-    if (rc != PSC_OK) {
+    if (rc != PSC_OK && strstr(err->msg, endpoint->host) == NULL) {
         (void)psc_error_prefix(err, "%s:%s", endpoint->host, endpoint->port);
     }
     (void)uv_loop_close(&loop);

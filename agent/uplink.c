@@ -429,7 +429,16 @@ void uplink_kick(struct uplink *u)
     psc_conn_uncork(&u->conn);
 }
 
-int uplink_reload(struct uplink *u, struct psc_error *err)
+/* End a session whose hello is no longer true; the next one says more. */
+static void greet_anew(struct uplink *u)
+{
+    if (u->state == UPLINK_HELLO || u->state == UPLINK_OPENING ||
+        u->state == UPLINK_LIVE) {
+        uplink_close(u, PSC_CLOSED, "the configuration has changed");
+    }
+}
+
+int uplink_reload(struct uplink *u, bool greet, struct psc_error *err)
 {
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     memset(list, 0, sizeof(list)); /* compared as a whole below */
@@ -441,6 +450,9 @@ int uplink_reload(struct uplink *u, struct psc_error *err)
     }
     if (count == u->n_endpoints &&
         memcmp(list, u->endpoints, sizeof(list)) == 0) {
+        if (greet) {
+            greet_anew(u);
+        }
         return PSC_OK;
     }
     memcpy(u->endpoints, list, sizeof(list));

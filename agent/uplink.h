@@ -144,8 +144,10 @@ void uplink_start(struct uplink *u);
 /* A batch has been appended to the spool. */
 void uplink_kick(struct uplink *u);
 
-/* The options have changed: use their collectors. */
-PSC_MUST_CHECK int uplink_reload(struct uplink *u, struct psc_error *err);
+/* The options have changed: use their collectors. @greet: so has what a hello
+ * tells, which takes a new session. */
+PSC_MUST_CHECK int uplink_reload(struct uplink *u, bool greet,
+                                 struct psc_error *err);
 
 /* Close; on_stopped follows, then uplink_fini() may be called. */
 void uplink_stop(struct uplink *u);

@@ -455,8 +455,13 @@ static int serve(struct collector *c, struct psc_error *err)
         rc = write_port_file(c, metrics_port, err);
     }
     if (rc == PSC_OK) {
-        psc_log_info("listening on port %d as %s; metrics on port %d",
-                     c->listener.port, o->name, metrics_port);
+        char metrics[32] = "no metrics";
+        if (c->server != NULL) {
+            (void)snprintf(metrics, sizeof(metrics), "metrics on port %d",
+                           metrics_port);
+        }
+        psc_log_info("listening on port %d as %s; %s", c->listener.port,
+                     o->name, metrics);
     }
     return rc;
 }

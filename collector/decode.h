@@ -79,6 +79,7 @@ PSC_MUST_CHECK int decode_apply(struct decode *d, const struct wire_batch *in,
 /* Where and when a batch belongs. */
 struct decode_facts {
     int64_t host_id, session;
+    const char *host;       /* its name */
     const uint8_t *stream;  /* 16 bytes */
     uint64_t prev_seq;      /* of the stream */
     const uint8_t *boot_id; /* 16 bytes: the present boot, by the hello */

@@ -207,7 +207,7 @@ static void put_dropped(struct decode_shared *s, struct budget *budget,
                    "%" PRIu64 " %s of this host were dropped: it sends far "
                    "more than its share",
                    dropped, name);
-    psc_log_warn("host id %" PRId64 ": %s", facts->host_id, text);
+    psc_log_warn("host %s: %s", facts->host, text);
     const struct event_record r = {
         .source = text_bytes("poolscope"),
         .event_id = text_bytes("over_budget"),

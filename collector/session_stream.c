@@ -146,6 +146,7 @@ static void queue_batch(struct session *s, const struct wire_batch *in)
 {
     const struct decode_facts facts = {
         .host_id = s->host_id,
+        .host = s->host,
         .session = s->number,
         .stream = s->stream,
         .prev_seq = s->queued_seq,

@@ -27,7 +27,9 @@ static const struct {
                  "FROM poolscope_api.tag_info($1)"},
     {"counter_id", "SELECT poolscope_api.counter_id($1, $2)"},
     {"finding_write", "SELECT poolscope_api.finding_write($1, $2, $3, $4, $5, "
-                      "$6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"},
+                      "$6, $7, $8, $9, $10, $11, $12, $13, $14, $15), "
+                      "(SELECT h.host FROM poolscope.host h "
+                      "WHERE h.host_id = $1)"},
     {"findings_open", "SELECT leak_id, evidence::text "
                       "FROM poolscope_api.findings_open($1)"},
     {"detect_lock", "SELECT pg_try_advisory_lock(hashtext('poolscope'), "
@@ -319,11 +321,11 @@ int watch_write(struct watch *w, const struct watch_host *h,
     if (res == NULL) {
         return w->err->code;
     }
-    PQclear(res);
     w->written = true;
     metrics_add(w->metrics, findings, 1);
-    psc_log_info("host id %lld: leak %s: %s", (long long)h->host_id,
+    psc_log_info("host %s: leak %s: %s", pgresult_text(res, 0, 1),
                  change_name(f->change), (const char *)w->summary.data);
+    PQclear(res);
     return PSC_OK;
 }
 

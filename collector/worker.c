@@ -143,11 +143,13 @@ static bool maintain(struct worker *w, PGconn *conn)
     bool good = PQresultStatus(res) == PGRES_TUPLES_OK;
     bool more =
         good && PQntuples(res) > 0 && strcmp(PQgetvalue(res, 0, 0), "t") == 0;
-    if (!good && !atomic_load(&w->stop)) {
-        psc_log_warn("housekeeping: %.200s", PQresultErrorMessage(res));
-        metrics_add(w->metrics, worker_failures, 1);
-    } else if (good && PQgetisnull(res, 0, 1) == 0) {
-        psc_log_warn("housekeeping: %.200s", PQgetvalue(res, 0, 1));
+    if ((!good && !atomic_load(&w->stop)) ||
+        (good && PQgetisnull(res, 0, 1) == 0)) {
+        struct psc_error why; /* in one line */
+        (void)psc_error_set(&why, PSC_DATABASE, "%.200s",
+                            good ? PQgetvalue(res, 0, 1)
+                                 : PQresultErrorMessage(res));
+        psc_log_warn("housekeeping: %s", why.msg);
         metrics_add(w->metrics, worker_failures, 1);
     }
     PQclear(res);

@@ -16,6 +16,24 @@ const char *psc_strerror(int code)
     }
 }
 
+/* Make one line of @text: libpq, for one, explains itself in several. */
+static void join_lines(char *text)
+{
+    char *out = text;
+    for (const char *at = text; *at != '\0';) {
+        if (*at != '\n') {
+            *out++ = *at++;
+            continue;
+        }
+        at += strspn(at, " \t\r\n");
+        if (*at != '\0') {
+            *out++ = ';';
+            *out++ = ' ';
+        }
+    }
+    *out = '\0';
+}
+
 int psc_error_set(struct psc_error *err, int code, const char *fmt, ...)
 {
     if (err == NULL) {
@@ -26,6 +44,7 @@ int psc_error_set(struct psc_error *err, int code, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(err->msg, sizeof(err->msg), fmt, args);
     va_end(args);
+    join_lines(err->msg);
     return code;
 }
 

@@ -41,7 +41,8 @@ struct psc_error {
 /* The fixed text of a code. Never NULL. */
 const char *psc_strerror(int code);
 
-/* Fill @err (may be NULL) with @code and a printf-style message.
+/* Fill @err (may be NULL) with @code and a printf-style message, of which
+ * several lines become one, with "; " between them.
  * Returns @code, so that callers can write "return psc_error_set(...)". */
 int psc_error_set(struct psc_error *err, int code, const char *fmt, ...)
     PSC_PRINTF(3, 4);

@@ -222,6 +222,28 @@ static void a_new_configuration_is_used(void **state)
     assert_int_equal(world_log_count(r.log, "Sanitizer"), 0);
 }
 
+static void what_needs_a_restart_is_said(void **state)
+{
+    (void)state;
+    struct running r;
+    begin(&r);
+    const char *state_dir = temp_path(r.dir, "state");
+    static const char *const more[] = {"jitter = no\n", "top_processes = 3\n"};
+    static const char *const says[] = {
+        "jitter has changed: that needs a restart",
+        "top_processes has changed: that needs a restart"};
+    for (int i = 0; i < 2; i++) {
+        configure(&r, state_dir, more[i]);
+        hang_up(&r, says[i]);
+    }
+    configure(&r, state_dir, "host = other\nrole = test\n");
+    hang_up(&r, "host has changed: the name counts when it enrols anew");
+    world_log_await(r.log, "configuration reloaded", 3, WAIT_S);
+    assert_int_equal(world_log_count(r.log, "restart"), 2);
+    assert_int_equal(spawn_stop(r.pid, SIGTERM, WAIT_S), 0);
+    assert_int_equal(world_log_count(r.log, "Sanitizer"), 0);
+}
+
 static void a_wrong_configuration_changes_nothing(void **state)
 {
     (void)state;
@@ -260,6 +282,7 @@ int main(void)
         cmocka_unit_test(options_are_explained),
         cmocka_unit_test(wrong_options_are_named),
         cmocka_unit_test(a_new_configuration_is_used),
+        cmocka_unit_test(what_needs_a_restart_is_said),
         cmocka_unit_test(a_wrong_configuration_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,9 @@ static void a_leak_is_found_and_survives_a_restart(void **state)
     world_await(&world, FOUND_S,
                 "SELECT count(*) = 1 FROM poolscope.leak WHERE tag = 'leaky' "
                 "AND state = 'open'");
+    char line[128];
+    (void)snprintf(line, sizeof(line), "host %s: leak opened: ", id.host);
+    world_log_await(world.collector_log, line, 1, FOUND_S);
     /* 144 MiB a day, with its companion, and never the steady one. */
     print_message("%s\n", world_text(&world, "SELECT summary FROM "
                                              "poolscope.leak"));

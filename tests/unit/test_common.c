@@ -127,6 +127,20 @@ static void error_prefix_keeps_the_cause(void **state)
     assert_string_equal(err.msg, "spool: disk 3 is gone");
 }
 
+static void error_is_one_line(void **state)
+{
+    (void)state;
+    struct psc_error err;
+    assert_int_equal(psc_error_set(&err, PSC_DATABASE, "%s",
+                                   "connecting failed: No such file\n"
+                                   "\tIs the server running?\n"),
+                     PSC_DATABASE);
+    assert_string_equal(err.msg, "connecting failed: No such file; "
+                                 "Is the server running?");
+    assert_int_equal(psc_error_set(&err, PSC_IO, "\n"), PSC_IO);
+    assert_string_equal(err.msg, "");
+}
+
 static void file_is_replaced_as_a_whole(void **state)
 {
     (void)state;
@@ -166,6 +180,7 @@ int main(void)
         cmocka_unit_test(map_gives_dense_indices_and_keeps_them),
         cmocka_unit_test(crc32c_matches_the_rfc),
         cmocka_unit_test(error_prefix_keeps_the_cause),
+        cmocka_unit_test(error_is_one_line),
         cmocka_unit_test(file_is_replaced_as_a_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

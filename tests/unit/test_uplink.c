@@ -368,13 +368,24 @@ static void uplink_turns_to_the_next_collector(void **state)
     (void)snprintf(b->collectors, sizeof(b->collectors), "127.0.0.1:%.5s",
                    b->fake.port);
     struct psc_error err = {.msg = ""};
-    assert_int_equal(uplink_reload(&b->uplink, &err), PSC_OK);
+    assert_int_equal(uplink_reload(&b->uplink, false, &err), PSC_OK);
     b->to_take = 10;
     while (b->fake.n_hellos == 0) {
         bench_turn(b);
     }
     bench_drain(b);
     assert_int_equal(b->fake.n_hellos, 1);
+
+    /* One that changes nothing of the session, and one that it tells. */
+    assert_int_equal(uplink_reload(&b->uplink, false, &err), PSC_OK);
+    bench_run_ms(b, 50);
+    assert_int_equal(b->fake.n_hellos, 1);
+    assert_int_equal(uplink_reload(&b->uplink, true, &err), PSC_OK);
+    while (b->fake.n_hellos == 1) {
+        bench_turn(b);
+    }
+    bench_drain(b);
+    assert_int_equal(b->fake.n_hellos, 2);
     bench_fini(b);
 }
 
