@@ -9,172 +9,15 @@
 
 #include <cmocka.h>
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "common/clock.h"
-#include "common/file.h"
-#include "sql/embedded.h"
-#include "tests/lib/database.h"
-#include "tests/lib/temp.h"
+#include "tests/lib/chunk_db.h"
 #include "tests/unit/chunk_random.h"
 
-enum { RUNS = 24, SQL_BYTES = 2048, FILE_MAX_BYTES = 1 << 20 };
-
-#define MIGRATED "poolscope_data"
-#define MODULE   "chunk_c"
-
-static struct test_database db;
-static PGconn *conn; /* superuser */
-static bool has_module;
-
-/* What is wrong with bytes, as SQL calls it. */
-#define DAMAGED     "XX001"
-#define UNSUPPORTED "0A000"
-
-/* Run @sql, made printf-style. */
-static PGresult *ask(const char *fmt, ...) PSC_PRINTF(1, 2);
-static PGresult *ask(const char *fmt, ...)
-{
-    char sql[SQL_BYTES];
-    va_list args;
-    va_start(args, fmt);
-    int n = vsnprintf(sql, sizeof(sql), fmt, args);
-    va_end(args);
-    assert_in_range(n, 0, sizeof(sql) - 1);
-    PGresult *result = PQexec(conn, sql);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK &&
-        PQresultStatus(result) != PGRES_COMMAND_OK) {
-        fail_msg("%s\n%s", sql, PQerrorMessage(conn));
-    }
-    return result;
-}
-
-static void run_sql(const char *sql)
-{
-    PQclear(ask("%s", sql));
-}
-
-/* --- set-up --- */
-
-/* A file of the source tree as a string; freed at exit. */
-static char *source_text(const char *path)
-{
-    char full[4096];
-    struct psc_buf buf;
-    struct psc_error err;
-    (void)snprintf(full, sizeof(full), "%s/../../%s", PSC_TEST_DATA, path);
-    psc_buf_init(&buf, FILE_MAX_BYTES);
-    if (psc_file_read(full, &buf, &err) != PSC_OK) {
-        fail_msg("%s", err.msg);
-    }
-    psc_buf_u8(&buf, 0);
-    assert_int_equal(psc_buf_error(&buf), PSC_OK);
-    temp_at_exit(free, buf.data);
-    return (char *)buf.data;
-}
-
-/* Replace every @from in @text by @to; freed at exit. */
-static char *replaced(const char *text, const char *from, const char *to)
-{
-    struct psc_buf buf;
-    psc_buf_init(&buf, FILE_MAX_BYTES);
-    for (const char *at; (at = strstr(text, from)) != NULL;
-         text = at + strlen(from)) {
-        psc_buf_append(&buf, text, (size_t)(at - text));
-        psc_buf_append(&buf, to, strlen(to));
-    }
-    psc_buf_append(&buf, text, strlen(text) + 1);
-    assert_int_equal(psc_buf_error(&buf), PSC_OK);
-    temp_at_exit(free, buf.data);
-    return (char *)buf.data;
-}
-
-/* Run sql/extension/install.sql, as psql would, for functions of @schema. */
-static void install(const char *schema)
-{
-    char *sql = source_text("sql/extension/install.sql");
-    char *commands = strstr(sql, "\nBEGIN;");
-    char prefix[64];
-    assert_non_null(commands);
-    (void)snprintf(prefix, sizeof(prefix), "%s.", schema);
-    sql = replaced(commands, ":'library'", "'" POOLSCOPE_CHUNK "'");
-    PGresult *result = PQexec(conn, replaced(sql, MIGRATED ".", prefix));
-    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
-        fail_msg("install.sql: %s", PQerrorMessage(conn));
-    }
-    PQclear(result);
-}
-
-/* Who may load libraries. */
-static PGconn *superuser(void)
-{
-    struct embedded_status status;
-    char conninfo[SQL_BYTES];
-    assert_int_equal(embedded_status(db.data_dir, &status, NULL), PSC_OK);
-    (void)snprintf(conninfo, sizeof(conninfo),
-                   "host='%s' user=" EMBEDDED_SUPERUSER
-                   " dbname=" EMBEDDED_DATABASE,
-                   status.socket_dir);
-    PGconn *made = PQconnectdb(conninfo);
-    if (PQstatus(made) != CONNECTION_OK) {
-        fail_msg("connect: %s", PQerrorMessage(made));
-    }
-    return made;
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    test_database_keep_private("it loads a library into PostgreSQL");
-    test_database_migrated(&db, false);
-    conn = superuser();
-    run_sql("SET TimeZone = 'UTC'; CREATE SCHEMA " MODULE ";"
-            "SET client_min_messages = warning;"
-            "CREATE TEMP TABLE chunk (columns int, head bytea, levels bytea,"
-            " data bytea)");
-    has_module = POOLSCOPE_CHUNK[0] != '\0';
-    if (has_module) {
-        install(MODULE);
-    } else {
-        print_message("the module was not built: only PL/pgSQL is tested\n");
-    }
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    PQfinish(conn);
-    return 0;
-}
-
-/* The chunk is the table's only row. */
-static void store(uint32_t columns, const struct chunk_sections *c)
-{
-    char number[16];
-    (void)snprintf(number, sizeof(number), "%u", (unsigned)columns);
-    /* Without entries there are no bytes, which is not NULL. */
-    const bool any = c->data.len > 0;
-    const char *values[] = {number, (const char *)c->head.data,
-                            any ? (const char *)c->levels.data : "",
-                            any ? (const char *)c->data.data : ""};
-    const int lengths[] = {0, (int)c->head.len, (int)c->levels.len,
-                           (int)c->data.len};
-    const int formats[] = {0, 1, 1, 1};
-    run_sql("TRUNCATE chunk");
-    PGresult *result =
-        PQexecParams(conn, "INSERT INTO chunk VALUES ($1, $2, $3, $4)", 4, NULL,
-                     values, lengths, formats, 0);
-    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
-        fail_msg("%s", PQerrorMessage(conn));
-    }
-    PQclear(result);
-}
+enum { RUNS = 24 };
 
 /* --- what is shown --- */
 
@@ -221,7 +64,7 @@ static void check_counter(const PGresult *r, int row, int column, uint8_t flags,
 
 static void check_snapshots(const struct run *r, const char *schema)
 {
-    PGresult *rows = ask(
+    PGresult *rows = chunk_db_ask(
         "SELECT s.i, s.n, " AT_US("s.at") ", " AT_US(
             "s.wall_at") ","
                          " s.boot_id FROM chunk c, %s.chunk_snapshots(c.head) s"
@@ -244,7 +87,7 @@ static void check_snapshots(const struct run *r, const char *schema)
 /* Every id, and two that are nowhere, over the run. */
 static void check_points(struct run *r, const char *schema)
 {
-    PGresult *rows = ask(
+    PGresult *rows = chunk_db_ask(
         "SELECT id, p.*, " AT_US(
             "p.at") " FROM chunk c,"
                     " generate_series(0, %u) id, %s.chunk_find(c.head, id) f,"
@@ -283,8 +126,8 @@ static void check_points(struct run *r, const char *schema)
 static void check_all(struct run *r, uint32_t s, const char *schema,
                       const char *call)
 {
-    PGresult *rows =
-        ask("SELECT e.* FROM chunk c, %s.%s e ORDER BY e.id", schema, call);
+    PGresult *rows = chunk_db_ask(
+        "SELECT e.* FROM chunk c, %s.%s e ORDER BY e.id", schema, call);
     int row = 0;
     for (uint32_t id = 1; id <= r->ids; id++) {
         struct cell must = expected(r, cell(r, s, id));
@@ -340,7 +183,8 @@ static void random_chunks_are_shown(const char *schema)
             fill(&r);
             assert_int_equal(feed(&w, &r, 1 + below(40)), PSC_OK);
             assert_int_equal(chunk_writer_finish(&w, &out), PSC_OK);
-            store(columns, &out);
+            chunk_db_run("TRUNCATE chunk");
+            chunk_db_store(columns, &out);
             check_run(&r, schema);
             run_fini(&r);
         }
@@ -351,16 +195,16 @@ static void random_chunks_are_shown(const char *schema)
 static void the_migrated_functions_show_chunks(void **state)
 {
     (void)state;
-    random_chunks_are_shown(MIGRATED);
+    random_chunks_are_shown(CHUNK_DB_MIGRATED);
 }
 
 static void the_module_shows_chunks(void **state)
 {
     (void)state;
-    if (!has_module) {
+    if (!chunk_db.has_module) {
         skip();
     }
-    random_chunks_are_shown(MODULE);
+    random_chunks_are_shown(CHUNK_DB_MODULE);
 }
 
 int main(void)
@@ -369,5 +213,5 @@ int main(void)
         cmocka_unit_test(the_module_shows_chunks),
         cmocka_unit_test(the_migrated_functions_show_chunks),
     };
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, chunk_db_begin, chunk_db_end);
 }
