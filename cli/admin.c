@@ -249,8 +249,9 @@ static int stop_database(const char *dir)
         return cli_fail(&err);
     }
     if (before.running) {
-        printf("stopped, pid %ld, in %s\n", (long)before.pid,
-               before.cluster_dir);
+        printf("stopped, pid %ld, in %s; a running collector waits for "
+               "'poolscope database start'\n",
+               (long)before.pid, before.cluster_dir);
     } else {
         printf("was not running (%s %s)\n",
                before.exists ? "the cluster is in" : "there is no cluster in",
@@ -299,7 +300,8 @@ const struct command command_database = {
     "control the embedded PostgreSQL",
     "The embedded PostgreSQL is made by 'migrate', 'database start' and the "
     "collector, started by whatever needs it, and keeps running until "
-    "'database stop'. status fails (1) when it does not run.",
+    "'database stop'. A collector starts it again when it has died, but not "
+    "when it was stopped. status fails (1) when it does not run.",
     NULL,
     "  poolscope database status --data /var/lib/poolscope\n",
     database_run,

@@ -24,6 +24,7 @@
 #include "collector/listener.h"
 #include "collector/metrics.h"
 #include "collector/reload.h"
+#include "collector/revive.h"
 #include "collector/session.h"
 #include "collector/store.h"
 #include "collector/sweep.h"
@@ -59,6 +60,7 @@ struct collector {
     struct ingest ingest;
     struct sessions sessions;
     struct sweep sweep;
+    struct revive revive;
     unsigned most_sessions; /* since memory was given back last */
     struct listener listener;
     bool listening;
@@ -280,6 +282,7 @@ static void on_tick(uv_timer_t *timer)
     sweep_tick(&c->sweep, &c->sessions);
     refusal_log_tell(&c->sessions.log, psc_clock_mono_us(), false);
     refresh_metrics(c);
+    revive_tick(&c->revive, store_up(&c->store), c->options->database.data_dir);
     poll_database(c);
     sessions_flush_heartbeats(&c->sessions);
     if (ca_refresh(&c->ca, now_us, &err) != PSC_OK) {

@@ -72,6 +72,10 @@ size_t cluster_processes(const struct cluster *c, pid_t *pids, size_t cap);
 PSC_MUST_CHECK int cluster_end_processes(const struct cluster *c, int signal,
                                          struct psc_error *err);
 
+/* Whether there is a postmaster.pid: a postmaster that is stopped removes it,
+ * one that dies does not. */
+bool cluster_has_pid_file(const struct cluster *c);
+
 /* Remove postmaster.pid, once no process of the cluster is left. */
 void cluster_remove_pid_file(const struct cluster *c);
 

@@ -149,6 +149,13 @@ int cluster_end_processes(const struct cluster *c, int signal,
     return PSC_OK;
 }
 
+bool cluster_has_pid_file(const struct cluster *c)
+{
+    char path[PATH_MAX];
+    return psc_path_join(path, sizeof(path), c->dir, "postmaster.pid") == 0 &&
+           access(path, F_OK) == 0;
+}
+
 void cluster_remove_pid_file(const struct cluster *c)
 {
     char path[PATH_MAX];

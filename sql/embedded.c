@@ -297,6 +297,7 @@ static void report(const struct cluster *c, struct embedded_status *status)
     status->running = status->pid != 0;
     if (!status->running) {
         status->socket_dir[0] = '\0';
+        status->died = c->exists && cluster_has_pid_file(c);
     }
 }
 

@@ -31,6 +31,7 @@ struct embedded_options {
 struct embedded_status {
     bool exists;               /* a cluster has been made */
     bool running;              /* its postmaster lives */
+    bool died;                 /* it does not, and was not stopped */
     pid_t pid;                 /* of the postmaster, 0 when not running */
     char socket_dir[PATH_MAX]; /* host= for libpq; "" when not running */
     char cluster_dir[PATH_MAX];
