@@ -93,7 +93,7 @@ void chunk_db_install(const char *schema)
 static PGconn *superuser(void)
 {
     struct embedded_status status;
-    char conninfo[SQL_BYTES];
+    char conninfo[sizeof(status.socket_dir) + 64];
     assert_int_equal(embedded_status(chunk_db.db.data_dir, &status, NULL),
                      PSC_OK);
     (void)snprintf(conninfo, sizeof(conninfo),
