@@ -2,6 +2,7 @@
 #include "collector/hosts.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { FIRST_SLOTS = 64, HOSTS_MAX = 1000000 };
 
@@ -19,6 +20,13 @@ void hosts_fini(struct hosts *h)
     free(h->slot);
     psc_map_fini(&h->ids);
     hosts_init(h);
+}
+
+int64_t hosts_id(const struct hosts *h, uint32_t index)
+{
+    int64_t host_id;
+    memcpy(&host_id, psc_map_key(&h->ids, index).data, sizeof(host_id));
+    return host_id;
 }
 
 struct host_slot *hosts_find(const struct hosts *h, int64_t host_id)

@@ -34,9 +34,9 @@ struct ingest_queue {
 };
 
 struct ingest_events {
-    /* All batches of @q's session up to @seq of @stream are stored. */
-    void (*on_stored)(struct ingest_queue *q, const uint8_t stream[16],
-                      uint64_t seq);
+    /* All batches of @q's session up to @b, which is the newest of its stream,
+     * are stored or recorded as rejected. @b is borrowed. */
+    void (*on_stored)(struct ingest_queue *q, const struct batch *b);
     /* @q's session must end: it is superseded, its stream does not stand where
      * it thought, or the database refuses its samples. Nothing more of @q is
      * stored. */

@@ -193,7 +193,7 @@ void ingest_tell(struct ingest *in, const struct batch *b, bool last)
     }
     refused_forgive(q->refused);
     if (last) {
-        in->settings.events->on_stored(q, b->stream, b->seq);
+        in->settings.events->on_stored(q, b);
     }
 }
 

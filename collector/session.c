@@ -85,9 +85,6 @@ void session_set_deadline(struct session *s, int64_t us)
 static void unlink_session(struct session *s)
 {
     struct sessions *all = s->all;
-    if (all->heartbeat_next == s) {
-        all->heartbeat_next = s->next;
-    }
     if (s->previous != NULL) {
         s->previous->next = s->next;
     } else {
@@ -134,6 +131,7 @@ static void begin_closing(struct session *s)
     ingest_forget(s->all->ingest, &s->queue);
     if (s->slot != NULL && s->slot->session == s) {
         s->slot->session = NULL;
+        heartbeat_end(&s->slot->heartbeat);
     }
     session_drop_requests(s);
     if (s->decode != NULL) {

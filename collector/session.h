@@ -69,7 +69,7 @@ struct sessions {
     size_t table_bytes; /* of all decoders */
     struct store_heartbeats heartbeats;
     bool heartbeats_busy;
-    struct session *heartbeat_next; /* whose turn it is */
+    uint32_t heartbeat_next; /* index of the host whose turn it is */
     bool stopping;
     void (*on_stopped)(struct sessions *all);
 };
@@ -91,7 +91,7 @@ void sessions_accept(struct sessions *all, uv_stream_t *listener);
 /* An administrator has disabled the host: its session ends. */
 void sessions_disable(struct sessions *all, int64_t host_id);
 
-/* Send what heartbeats brought to the store; every few seconds. */
+/* Send to the store what is due of the heartbeats; every few seconds. */
 void sessions_flush_heartbeats(struct sessions *all);
 
 /* End all sessions with REFUSAL_BUSY ("restarting"), then @on_stopped. */

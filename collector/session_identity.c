@@ -207,6 +207,7 @@ static bool take_over(struct session *s)
     }
     slot->session = s;
     s->slot = slot;
+    heartbeat_begin(&slot->heartbeat, s->number, psc_clock_wall_us());
     s->queue.refused = &slot->refused;
     decode_init(s->decode, &slot->quota);
     s->decode->budget = &slot->budget;

@@ -55,10 +55,6 @@ struct session {
     uint64_t queued_seq;     /* newest one that is or will be stored */
     uint64_t stored_seq;     /* newest one that is stored */
     int64_t dropped_batches; /* as the agent says */
-
-    /* the last heartbeat */
-    bool heartbeat_due; /* not sent to the store yet */
-    int64_t heard_at_us, spool_bytes;
 };
 
 /* session.c */

@@ -212,14 +212,17 @@ static struct session *session_of(struct ingest_queue *q)
     return (struct session *)((char *)q - offsetof(struct session, queue));
 }
 
-static void on_stored(struct ingest_queue *q, const uint8_t stream[16],
-                      uint64_t seq)
+/* The stream is still the one that was opened last: another is opened only
+ * when all before it is stored. */
+static void on_stored(struct ingest_queue *q, const struct batch *b)
 {
     struct session *s = session_of(q);
-    (void)stream; /* a stream is opened only when all before it is stored */
-    s->stored_seq = seq;
+    s->stored_seq = b->seq;
+    if (b->outcome != BATCH_REJECTED) {
+        heartbeat_note_sample(&s->slot->heartbeat, b->at_us);
+    }
     if (s->opened) {
-        send_ack(s, seq);
+        send_ack(s, b->seq);
     }
     if (s->state == SESSION_READY) {
         maybe_open(s);
@@ -261,13 +264,17 @@ void session_take_heartbeat(struct session *s, const struct wire_message *m)
 {
     uint64_t spool = m->heartbeat.spool_bytes;
     uint64_t dropped = m->heartbeat.dropped_batches;
-    s->heard_at_us = psc_clock_wall_us();
-    clock_offset_observe(&s->clock, s->heard_at_us, m->heartbeat.wall_us,
+    int64_t now_us = psc_clock_wall_us();
+    clock_offset_observe(&s->clock, now_us, m->heartbeat.wall_us,
                          m->heartbeat.boottime_us);
-    s->spool_bytes = spool < SEQ_MAX ? (int64_t)spool : 0;
     s->dropped_batches =
         dropped < SEQ_MAX ? (int64_t)dropped : s->dropped_batches;
-    s->heartbeat_due = true;
+    s->slot->heartbeat.heard = (struct heartbeat_facts){
+        .seen_us = now_us,
+        .clock_offset_us = s->clock.wall_us,
+        .spool_bytes = spool < SEQ_MAX ? (int64_t)spool : 0,
+        .dropped_batches = s->dropped_batches,
+    };
 }
 
 static void on_heartbeats_done(struct store_heartbeats *r,
@@ -275,35 +282,47 @@ static void on_heartbeats_done(struct store_heartbeats *r,
 {
     struct sessions *all = r->user;
     all->heartbeats_busy = false;
-    if (failure != NULL && failure->err.code != PSC_CLOSED) {
-        psc_log_warn("heartbeats were refused: %s", failure->err.msg);
+    if (failure == NULL || failure->err.code == PSC_CLOSED) {
+        return;
     }
+    psc_log_warn("heartbeats were refused: %s", failure->err.msg);
+    for (unsigned i = 0; i < r->n; i++) {
+        struct host_slot *slot = hosts_find(&all->hosts, r->host[i].host_id);
+        if (slot != NULL) {
+            heartbeat_forget_saved(&slot->heartbeat);
+        }
+    }
+}
+
+static void put_heartbeat(struct store_heartbeats *r, int64_t host_id,
+                          struct heartbeat *h)
+{
+    heartbeat_save(h);
+    r->host[r->n++] = (struct store_heartbeat){
+        .host_id = host_id,
+        .session = h->session,
+        .seen_at_us = h->saved.seen_us,
+        .clock_offset_us = h->saved.clock_offset_us,
+        .spool_bytes = h->saved.spool_bytes,
+        .dropped_batches = h->saved.dropped_batches,
+    };
 }
 
 void sessions_flush_heartbeats(struct sessions *all)
 {
     struct store_heartbeats *r = &all->heartbeats;
+    const struct hosts *hosts = &all->hosts;
     if (all->heartbeats_busy || all->stopping) {
         return;
     }
-    struct session *s =
-        all->heartbeat_next != NULL ? all->heartbeat_next : all->first;
     r->n = 0;
-    for (; s != NULL && r->n < STORE_HEARTBEATS_MAX; s = s->next) {
-        if (!s->heartbeat_due || s->state != SESSION_READY) {
-            continue;
+    uint32_t i = all->heartbeat_next;
+    for (; i < hosts->ids.count && r->n < STORE_HEARTBEATS_MAX; i++) {
+        if (heartbeat_due(&hosts->slot[i]->heartbeat)) {
+            put_heartbeat(r, hosts_id(hosts, i), &hosts->slot[i]->heartbeat);
         }
-        s->heartbeat_due = false;
-        r->host[r->n++] = (struct store_heartbeat){
-            .host_id = s->host_id,
-            .session = s->number,
-            .seen_at_us = s->heard_at_us,
-            .clock_offset_us = s->clock.wall_us,
-            .spool_bytes = s->spool_bytes,
-            .dropped_batches = s->dropped_batches,
-        };
     }
-    all->heartbeat_next = s;
+    all->heartbeat_next = i < hosts->ids.count ? i : 0;
     if (r->n > 0) {
         all->heartbeats_busy = true;
         r->user = all;

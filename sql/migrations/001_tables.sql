@@ -50,7 +50,7 @@ CREATE TABLE poolscope_data.host (
     admin_labels jsonb NOT NULL DEFAULT '{}'
 );
 
--- What a host says of itself and what changes all the time.
+-- What a host says of itself.
 CREATE TABLE poolscope_data.host_state (
     host_id bigint PRIMARY KEY,
     os text NOT NULL DEFAULT '',
@@ -62,16 +62,22 @@ CREATE TABLE poolscope_data.host_state (
     labels jsonb NOT NULL DEFAULT '{}',
     ram_bytes bigint,
     interval_us bigint,
-    clock_offset_us bigint,         -- collector's clock less the host's
-    spool_bytes bigint,
-    agent_dropped_batches bigint,   -- as the agent counts
     sources jsonb NOT NULL DEFAULT '[]',
     aliases jsonb NOT NULL DEFAULT '[]',
     event_boot_id uuid,             -- of event_positions
     event_positions jsonb NOT NULL DEFAULT '{}', -- by source: newest stored
     collector text NOT NULL DEFAULT '',
-    peer text NOT NULL DEFAULT '',
-    seen_at timestamptz             -- hello or heartbeat
+    peer text NOT NULL DEFAULT ''
+) WITH (fillfactor = 50);
+
+-- What heartbeats say, in narrow rows: each is written up to once a minute, in
+-- place, as nothing that changes is in an index.
+CREATE TABLE poolscope_data.host_seen (
+    host_id bigint PRIMARY KEY,
+    seen_at timestamptz,            -- hello or heartbeat
+    clock_offset_us bigint,         -- collector's clock less the host's
+    spool_bytes bigint,
+    agent_dropped_batches bigint    -- as the agent counts
 ) WITH (fillfactor = 50);
 
 -- One row a host, locked and advanced in the transaction that stores rows:

@@ -56,7 +56,7 @@ BEGIN
     n := cur.n;
     last_at := cur.last_at;
     -- As it was before this hello: what earlier boots' clocks are judged by.
-    clock_offset_us := (SELECT s.clock_offset_us FROM host_state s
+    clock_offset_us := (SELECT s.clock_offset_us FROM host_seen s
                         WHERE s.host_id = p_host_id);
     registry_epoch := poolscope_data.registry_epoch();
     PERFORM poolscope_data.facts_note(p_host_id, p_collector, p_facts);
@@ -105,7 +105,7 @@ BEGIN
       AND s.stream NOT IN (SELECT x.stream FROM ingest_stream x
                            WHERE x.host_id = p_host_id
                            ORDER BY x.opened DESC LIMIT 16);
-    UPDATE host_state SET agent_dropped_batches = p_dropped_batches
+    UPDATE host_seen SET agent_dropped_batches = p_dropped_batches
     WHERE host_id = p_host_id;
     result := 'ok';
 END $$;
@@ -124,14 +124,12 @@ BEGIN
         peer text);
     INSERT INTO poolscope_data.host_state AS s
         (host_id, os, os_version, os_build, agent_version, role, region,
-         labels, ram_bytes, interval_us, clock_offset_us, collector, peer,
-         seen_at)
+         labels, ram_bytes, interval_us, collector, peer)
     VALUES (p_host_id, coalesce(facts.os, ''), coalesce(facts.os_version, ''),
             coalesce(facts.os_build, ''), coalesce(facts.agent_version, ''),
             coalesce(facts.role, ''), coalesce(facts.region, ''),
             coalesce(facts.labels, '{}'), facts.ram_bytes, facts.interval_us,
-            facts.clock_offset_us, p_collector, coalesce(facts.peer, ''),
-            clock_timestamp())
+            p_collector, coalesce(facts.peer, ''))
     ON CONFLICT (host_id) DO UPDATE SET
         os = excluded.os, os_version = excluded.os_version,
         os_build = excluded.os_build,
@@ -139,10 +137,14 @@ BEGIN
         region = excluded.region, labels = excluded.labels,
         ram_bytes = coalesce(excluded.ram_bytes, s.ram_bytes),
         interval_us = coalesce(excluded.interval_us, s.interval_us),
+        collector = excluded.collector, peer = excluded.peer;
+    INSERT INTO poolscope_data.host_seen AS s
+        (host_id, seen_at, clock_offset_us)
+    VALUES (p_host_id, clock_timestamp(), facts.clock_offset_us)
+    ON CONFLICT (host_id) DO UPDATE SET
+        seen_at = excluded.seen_at,
         clock_offset_us = coalesce(excluded.clock_offset_us,
-                                   s.clock_offset_us),
-        collector = excluded.collector, peer = excluded.peer,
-        seen_at = excluded.seen_at;
+                                   s.clock_offset_us);
     IF facts.boot_id IS NOT NULL THEN
         INSERT INTO poolscope_data.boot (host_id, boot_id, boot_at, last_seen)
         VALUES (p_host_id, facts.boot_id,
@@ -158,11 +160,11 @@ CREATE FUNCTION poolscope_api.host_heartbeat(
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 BEGIN
-    -- In the order in which units come by: they wait instead of deadlocking.
-    PERFORM FROM host_state s WHERE s.host_id = ANY (p_host_ids)
+    -- In one order: two collectors wait instead of deadlocking.
+    PERFORM FROM host_seen s WHERE s.host_id = ANY (p_host_ids)
     ORDER BY s.host_id FOR UPDATE;
     -- A host that was seen in the future is not seen for ever.
-    UPDATE host_state s
+    UPDATE host_seen s
     SET seen_at = CASE WHEN NOT in_range(s.seen_at) THEN b.seen_at
                        ELSE greatest(s.seen_at, b.seen_at) END,
         clock_offset_us = b.clock_offset_us,

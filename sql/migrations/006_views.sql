@@ -10,24 +10,25 @@ SELECT h.host_id, h.host,
     coalesce(s.labels, '{}') || h.admin_labels AS labels,
     s.agent_version, c.boot_id, b.boot_at,
     coalesce(c.first_at, h.enrolled_at) AS first_seen,
-    greatest(c.last_at, s.seen_at) AS last_seen,
+    greatest(c.last_at, e.seen_at) AS last_seen,
     CASE WHEN h.disabled_at IS NOT NULL THEN 'disabled'
-         WHEN greatest(c.last_at, s.seen_at) >= now() - greatest(
+         WHEN greatest(c.last_at, e.seen_at) >= now() - greatest(
                   interval '5 minutes',
                   3 * s.interval_us * interval '1 microsecond')
          THEN 'reporting'
          ELSE 'silent' END AS status,
     s.ram_bytes,
-    s.clock_offset_us * interval '1 microsecond' AS clock_offset,
-    s.spool_bytes,
-    coalesce(s.agent_dropped_batches, 0) AS dropped_batches,
-    coalesce((SELECT jsonb_object_agg(e ->> 'name', e - 'name')
-              FROM jsonb_array_elements(s.sources) e
-              WHERE e ->> 'state' <> 'ok'), '{}') AS source_errors,
+    e.clock_offset_us * interval '1 microsecond' AS clock_offset,
+    e.spool_bytes,
+    coalesce(e.agent_dropped_batches, 0) AS dropped_batches,
+    coalesce((SELECT jsonb_object_agg(x ->> 'name', x - 'name')
+              FROM jsonb_array_elements(s.sources) x
+              WHERE x ->> 'state' <> 'ok'), '{}') AS source_errors,
     s.interval_us * interval '1 microsecond' AS sample_interval,
     c.missed_ticks, s.collector, h.not_after AS certificate_expires
 FROM poolscope_data.host h
 LEFT JOIN poolscope_data.host_state s USING (host_id)
+LEFT JOIN poolscope_data.host_seen e USING (host_id)
 LEFT JOIN poolscope_data.ingest_cursor c USING (host_id)
 LEFT JOIN poolscope_data.boot b
     ON b.host_id = h.host_id AND b.boot_id = c.boot_id;

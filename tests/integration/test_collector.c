@@ -423,6 +423,48 @@ static void times_are_the_collectors(void **state)
     peer_identity_fini(&id);
 }
 
+static void beat(struct peer *p, uint64_t spool_bytes, uint64_t dropped_batches)
+{
+    struct wire_message m = {.type = WIRE_HEARTBEAT};
+    m.heartbeat.wall_us = psc_clock_wall_us();
+    m.heartbeat.boottime_us = psc_clock_boot_us();
+    m.heartbeat.spool_bytes = spool_bytes;
+    m.heartbeat.dropped_batches = dropped_batches;
+    assert_true(client_send(&p->client, &m));
+}
+
+/* What is news to nobody is not written every time. */
+static void heartbeats_are_written_when_they_matter(void **state)
+{
+    (void)state;
+    static const char says[] = "SELECT spool_bytes || ' ' || dropped_batches "
+                               "FROM poolscope.host WHERE host = 'beats'";
+    struct peer_identity id;
+    struct peer p;
+    peer_world_enrol(&world, &id, "beats");
+    peer_world_begin(&world, &p, &id, 1);
+    beat(&p, 1000, 0);
+    world_await(&world, 10, peer_text("SELECT (%s) = '1000 0'", says));
+    beat(&p, 2000, 0);
+    peer_listen(&p, 5); /* two flushes */
+    assert_string_equal(world_text(&world, says), "1000 0");
+    beat(&p, 3000, 5);
+    world_await(&world, 10, peer_text("SELECT (%s) = '3000 5'", says));
+    beat(&p, 0, 5);
+    world_await(&world, 10, peer_text("SELECT (%s) = '0 5'", says));
+    (void)world_text(&world, "CREATE TABLE seen AS SELECT last_seen FROM "
+                             "poolscope.host WHERE host = 'beats'");
+    beat(&p, 0, 5);
+    peer_listen(&p, 5);
+    static const char newer[] =
+        "SELECT h.last_seen > s.last_seen FROM poolscope.host h, seen s "
+        "WHERE h.host = 'beats'";
+    assert_string_equal(world_text(&world, newer), "f");
+    peer_close(&p);
+    world_await(&world, 10, newer); /* the session's last one */
+    peer_identity_fini(&id);
+}
+
 static void pulses_come_while_nothing_happens(void **state)
 {
     (void)state;
@@ -504,6 +546,7 @@ int main(void)
         cmocka_unit_test(garbage_is_refused_and_counted),
         cmocka_unit_test(any_text_is_stored_clean),
         cmocka_unit_test(times_are_the_collectors),
+        cmocka_unit_test(heartbeats_are_written_when_they_matter),
         cmocka_unit_test(pulses_come_while_nothing_happens),
         cmocka_unit_test(it_stops_within_two_seconds),
     };

@@ -472,7 +472,7 @@ static void hosts_tell_how_they_fare(void **state)
                        "poolscope.host WHERE host = 'fares'"),
         "db7");
     test_sql(test_store.owner,
-             "UPDATE poolscope_data.host_state SET seen_at = "
+             "UPDATE poolscope_data.host_seen SET seen_at = "
              "now() - interval '6 min'; "
              "UPDATE poolscope_data.ingest_cursor SET last_at = "
              "now() - interval '6 min'");
