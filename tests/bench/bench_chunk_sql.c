@@ -1,0 +1,161 @@
+/* What reading chunks in SQL takes, by the module and by PL/pgSQL: one tag over
+ * a day and over 30 days, as pool_history does; a whole host at the end of a
+ * chunk, as pool_now does, and at its start. Hourly chunks of 3,000 tags, of
+ * which one in five changes at each of 60 snapshots, in a table that stores
+ * them as they are. Everything is in memory. Prints the least of some rounds,
+ * in milliseconds as a client sees them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "tests/lib/chunk_db.h"
+
+enum {
+    TAGS = 3000,
+    SNAPSHOTS = 60,
+    CHUNKS = 720,
+    ONE_IN = 5, /* changes */
+    ROUNDS = 5,
+    FLAGS = TAG_ALLOCS | TAG_FREES | TAG_OUTSTANDING | TAG_BYTES,
+};
+
+#define MINUTE_US (60 * INT64_C(1000000))
+
+static int64_t values[TAGS][TABLE_COLUMNS_MAX];
+
+static uint64_t any(void)
+{
+    static uint64_t seed = 88172645463325252u;
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed >> 16;
+}
+
+/* Tag @i has objects of one size. */
+static void move(uint32_t i)
+{
+    int64_t *v = values[i];
+    int64_t allocs = 1 + (int64_t)(any() % (2u << any() % 12));
+    int64_t frees = allocs - (int64_t)(any() % 64) + 31;
+
+    frees = frees < 0 ? 0 : frees;
+    frees = v[COL_FREES] + frees > v[COL_ALLOCS] ? 0 : frees;
+    v[COL_ALLOCS] += allocs;
+    v[COL_FREES] += frees;
+    v[COL_OUTSTANDING] = v[COL_ALLOCS] - v[COL_FREES];
+    v[COL_BYTES] = v[COL_OUTSTANDING] * (32 << i % 8);
+}
+
+static void must(int rc)
+{
+    assert_int_equal(rc, PSC_OK);
+}
+
+/* Write hour @hour. Returns its bytes. */
+static size_t write_chunk(struct chunk_writer *w, uint32_t hour)
+{
+    static const uint8_t boot[CHUNK_BOOT_BYTES] = {1};
+    struct chunk_sections out;
+
+    for (uint32_t s = 0; s < SNAPSHOTS; s++) {
+        int64_t n = (int64_t)hour * SNAPSHOTS + s;
+        int64_t at =
+            INT64_C(1767225600000000) + n * MINUTE_US + (int64_t)(any() % 4000);
+        must(chunk_writer_snapshot(w, n, at, at + 1500, boot));
+        for (uint32_t i = 0; i < TAGS; i++) {
+            bool moves = any() % ONE_IN == 0 || n == 0;
+            if (moves) {
+                move(i);
+            }
+            if (moves || s == 0) {
+                must(chunk_writer_put(w, i * 5 + 1, FLAGS, values[i]));
+            }
+        }
+    }
+    must(chunk_writer_finish(w, &out));
+    chunk_db_store(TABLE_COLUMNS_MAX, &out);
+    return out.head.len + out.levels.len + out.data.len;
+}
+
+static void write_chunks(void)
+{
+    struct chunk_writer w;
+    size_t bytes = 0;
+
+    chunk_writer_init(&w, TABLE_COLUMNS_MAX, &chunk_openssl);
+    for (uint32_t hour = 0; hour < CHUNKS; hour++) {
+        bytes += write_chunk(&w, hour);
+    }
+    chunk_writer_fini(&w);
+    chunk_db_run("CREATE TABLE public.chunks (LIKE chunk INCLUDING STORAGE,"
+                 " hour int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);"
+                 "INSERT INTO chunks SELECT * FROM chunk; DROP TABLE chunk");
+    chunk_db_run("VACUUM ANALYZE chunks");
+    printf("%d chunks of %d tags x %d snapshots, %zu bytes each\n", CHUNKS,
+           TAGS, SNAPSHOTS, bytes / CHUNKS);
+}
+
+/* The least milliseconds of @sql, which counts its rows, in @schema. */
+static void measure_one(const char *schema, const char *sql)
+{
+    int64_t least_us = INT64_MAX;
+    long long rows = 0;
+
+    chunk_db_run(strcmp(schema, CHUNK_DB_MODULE) == 0
+                     ? "SET search_path = " CHUNK_DB_MODULE ", public"
+                     : "SET search_path = " CHUNK_DB_MIGRATED ", public");
+    for (int round = 0; round < ROUNDS; round++) {
+        int64_t from_us = psc_clock_mono_us();
+        rows = test_sql_int(chunk_db.conn, sql);
+        int64_t took_us = psc_clock_mono_us() - from_us;
+        least_us = took_us < least_us ? took_us : least_us;
+    }
+    printf("%12.2f %10lld", (double)least_us / 1e3, rows);
+}
+
+static void measure(const char *what, const char *sql)
+{
+    printf("%-34s", what);
+    if (chunk_db.has_module) {
+        measure_one(CHUNK_DB_MODULE, sql);
+    }
+    measure_one(CHUNK_DB_MIGRATED, sql);
+    printf("\n");
+    (void)fflush(stdout);
+}
+
+#define POINTS(hours)                                                          \
+    "SELECT count(p.bytes) FROM chunks c, chunk_find(c.head, 7501) f,"         \
+    " chunk_points(c.head, substr(c.levels, f.levels_from, f.levels_length),"  \
+    " substr(c.data, f.data_from, f.data_length), 7501) p"                     \
+    " WHERE c.hour <= " #hours
+
+int main(void)
+{
+    (void)chunk_db_begin(NULL);
+    write_chunks();
+    printf("%-34s%s%12s %10s\n", "milliseconds",
+           chunk_db.has_module ? "           C       rows" : "", "PL/pgSQL",
+           "rows");
+    measure("a tag over 24 chunks", POINTS(24));
+    measure("a tag over 720 chunks", POINTS(720));
+    measure("chunk_end of one",
+            "SELECT count(e.bytes) FROM chunks c,"
+            " chunk_end(c.head, c.levels, c.data) e WHERE c.hour = 500");
+    measure("chunk_levels of one", "SELECT count(e.bytes) FROM chunks c,"
+                                   " chunk_levels(c.head, c.levels) e"
+                                   " WHERE c.hour = 500");
+    measure("chunk_snapshots of one",
+            "SELECT count(*) FROM chunks c, chunk_snapshots(c.head) s"
+            " WHERE c.hour = 500");
+    return chunk_db_end(NULL);
+}
