@@ -74,7 +74,8 @@ static void read_block(const struct chunk *c, uint32_t block,
     for (uint32_t i = 0; i < b.n; i++) {
         require(i == 0 || b.ids[i] >= b.ids[i - 1]);
         require(b.ids[chunk_block_find(&b, b.ids[i])] == b.ids[i]);
-        (void)chunk_find(c, b.ids[i], &found);
+        int rc = chunk_find(c, b.ids[i], &found);
+        require(rc == PSC_OK || rc == PSC_MISSING || rc == PSC_FORMAT);
         read_entry(&b, i);
     }
 }
