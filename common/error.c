@@ -16,22 +16,22 @@ const char *psc_strerror(int code)
     }
 }
 
-/* Make one line of @text: libpq, for one, explains itself in several. */
-static void join_lines(char *text)
+/* Copy @text as one line: libpq, for one, explains itself in several. */
+static void join_lines(char *out, size_t cap, const char *text)
 {
-    char *out = text;
-    for (const char *at = text; *at != '\0';) {
-        if (*at != '\n') {
-            *out++ = *at++;
+    size_t n = 0;
+    while (*text != '\0' && n + 1 < cap) {
+        if (*text != '\n') {
+            out[n++] = *text++;
             continue;
         }
-        at += strspn(at, " \t\r\n");
-        if (*at != '\0') {
-            *out++ = ';';
-            *out++ = ' ';
+        text += strspn(text, " \t\r\n");
+        if (*text != '\0' && n + 2 < cap) {
+            out[n++] = ';';
+            out[n++] = ' ';
         }
     }
-    *out = '\0';
+    out[n] = '\0';
 }
 
 int psc_error_set(struct psc_error *err, int code, const char *fmt, ...)
@@ -39,12 +39,13 @@ int psc_error_set(struct psc_error *err, int code, const char *fmt, ...)
     if (err == NULL) {
         return code;
     }
+    char text[sizeof(err->msg)];
     err->code = code;
     va_list args;
     va_start(args, fmt);
-    (void)vsnprintf(err->msg, sizeof(err->msg), fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    join_lines(err->msg);
+    join_lines(err->msg, sizeof(err->msg), text);
     return code;
 }
 

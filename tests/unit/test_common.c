@@ -139,6 +139,15 @@ static void error_is_one_line(void **state)
                                  "Is the server running?");
     assert_int_equal(psc_error_set(&err, PSC_IO, "\n"), PSC_IO);
     assert_string_equal(err.msg, "");
+    assert_int_equal(psc_error_set(&err, PSC_IO, "a\nb\n\nc"), PSC_IO);
+    assert_string_equal(err.msg, "a; b; c");
+    char many[2 * sizeof(err.msg)]; /* longer as one line */
+    for (size_t i = 0; i < sizeof(many); i++) {
+        many[i] = i % 2 == 0 ? 'x' : '\n';
+    }
+    many[sizeof(err.msg) - 2] = '\0';
+    assert_int_equal(psc_error_set(&err, PSC_IO, "%s", many), PSC_IO);
+    assert_in_range(strlen(err.msg), sizeof(err.msg) - 3, sizeof(err.msg) - 1);
 }
 
 static void file_is_replaced_as_a_whole(void **state)
