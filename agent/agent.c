@@ -430,7 +430,14 @@ int agent_enrol(const struct options *options, const char *token,
     env_of(options, &env);
     struct host_facts facts;
     struct identity identity;
-    int rc = host_facts_read(&env, &facts, err);
+    struct psc_token parsed;
+    int rc = psc_token_parse(token, &parsed, err);
+    memset(&parsed, 0, sizeof(parsed));
+    if (rc != PSC_OK) {
+        (void)psc_error_prefix(err, "--enrol");
+        return rc;
+    }
+    rc = host_facts_read(&env, &facts, err);
     if (rc == PSC_OK) {
         rc = psc_dir_make(options->state_dir, 0700, err);
     }

@@ -88,12 +88,18 @@ static int run(int argc, char **argv, struct options *options,
     return agent_run(argc, argv, options, err);
 }
 
+static void on_error(const char *message)
+{
+    psc_log_error("%s", message);
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
     struct command_line line;
     struct psc_error err = {.msg = ""};
     memset(&options, 0, sizeof(options));
+    options.places.on_error = on_error;
     psc_log_init("poolscope-agent", PSC_LOG_INFO);
     int rc = psc_config_defaults(agent_options, &options, &err);
     if (rc == PSC_OK) {
@@ -102,6 +108,9 @@ int main(int argc, char **argv)
     if (rc == PSC_OK && line.command != COMMAND_HELP &&
         line.command != COMMAND_VERSION) {
         rc = agent_options_check(&options, line.command != COMMAND_ONCE, &err);
+    }
+    if (rc == PSC_OK && line.command == COMMAND_CHECK) {
+        rc = agent_options_check_files(&options, &err);
     }
     int status = EXIT_USAGE;
     if (rc == PSC_OK) {

@@ -7,6 +7,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/pki.h"
+#include "proto/wire.h"
 
 #define SECOND_US       1000000LL
 #define MIN_INTERVAL_US 100000LL
@@ -55,7 +56,7 @@ const struct psc_option agent_options[] = {
      "read a recorded tree (DIR/proc, DIR/sys) instead of this host"},
     {"agent", "top_processes", PSC_OPT_INT, FIELD(top_processes), "10", 0, 1000,
      "NUMBER", "processes to report by each order, 0 for none"},
-    {.name = NULL},
+    {.name = NULL, .offset = FIELD(places)},
 };
 
 /* Take the next item of a list with commas, without blanks around it. */
@@ -148,10 +149,23 @@ int agent_options_endpoints(const char *text, struct endpoint *out,
     return PSC_OK;
 }
 
+static bool is_among(const struct psc_bytes *names, unsigned n,
+                     struct psc_bytes name)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (names[i].len == name.len &&
+            memcmp(names[i].data, name.data, name.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int agent_options_labels(const char *text, struct psc_buf *out,
                          struct psc_error *err)
 {
     const char *at = text == NULL ? "" : text;
+    struct psc_bytes names[OPTIONS_LABELS_MAX];
     unsigned n = 0;
     while (*at != '\0') {
         struct psc_bytes item = next_item(&at);
@@ -162,17 +176,29 @@ int agent_options_labels(const char *text, struct psc_buf *out,
                                  "labels: \"%.*s\" is not name=value",
                                  (int)item.len, (const char *)item.data);
         }
-        if (++n > OPTIONS_LABELS_MAX) {
+        if (n == OPTIONS_LABELS_MAX) {
             return psc_error_set(err, PSC_CONFIG, "labels: more than %u",
                                  OPTIONS_LABELS_MAX);
         }
-        size_t name_len = (size_t)(sign - item.data);
-        psc_buf_string(out, item.data, name_len);
-        psc_buf_string(out, sign + 1, item.len - name_len - 1);
+        names[n].data = item.data;
+        names[n].len = (size_t)(sign - item.data);
+        if (is_among(names, n, names[n])) {
+            return psc_error_set(err, PSC_CONFIG,
+                                 "labels: \"%.*s\" is given twice",
+                                 (int)names[n].len, (const char *)item.data);
+        }
+        psc_buf_string(out, item.data, names[n].len);
+        psc_buf_string(out, sign + 1, item.len - names[n].len - 1);
+        n++;
     }
     int rc = psc_buf_error(out);
     return rc == PSC_OK ? rc
                         : psc_error_set(err, PSC_CONFIG, "labels: too long");
+}
+
+static bool is_set(const char *text)
+{
+    return text != NULL && text[0] != '\0';
 }
 
 static bool is_blank(uint8_t c)
@@ -183,9 +209,9 @@ static bool is_blank(uint8_t c)
 int agent_options_token(const struct options *o, struct psc_buf *out,
                         struct psc_error *err)
 {
-    if (o->token != NULL && o->token[0] != '\0') {
+    if (is_set(o->token)) {
         psc_buf_append(out, o->token, strlen(o->token));
-    } else if (o->token_file != NULL && o->token_file[0] != '\0') {
+    } else if (is_set(o->token_file)) {
         int rc = psc_file_read(o->token_file, out, err);
         if (rc != PSC_OK) {
             (void)psc_error_prefix(err, "token_file");
@@ -196,6 +222,12 @@ int agent_options_token(const struct options *o, struct psc_buf *out,
         out->len--;
     }
     return psc_buf_error(out);
+}
+
+/* Which option gives the token. */
+static const char *token_option(const struct options *o)
+{
+    return is_set(o->token) ? "token" : "token_file";
 }
 
 static int check_token(const struct options *o, struct psc_error *err)
@@ -212,6 +244,9 @@ static int check_token(const struct options *o, struct psc_error *err)
         if (rc == PSC_OK) {
             rc = psc_token_parse((const char *)text.data, &token, err);
         }
+        if (rc != PSC_OK) {
+            (void)psc_error_prefix(err, "%s", token_option(o));
+        }
         memset(&token, 0, sizeof(token));
     }
     psc_buf_wipe(&text);
@@ -219,36 +254,112 @@ static int check_token(const struct options *o, struct psc_error *err)
     return rc;
 }
 
-int agent_options_check(const struct options *o, bool need_collector,
-                        struct psc_error *err)
+static int check_collector(const struct options *o, bool need,
+                           struct psc_error *err)
 {
     struct endpoint list[OPTIONS_MAX_COLLECTORS];
     unsigned count;
     int rc = agent_options_endpoints(o->collector, list, OPTIONS_MAX_COLLECTORS,
                                      &count, err);
-    if (rc != PSC_OK) {
-        return rc;
+    if (rc == PSC_OK && need && count == 0) {
+        rc = psc_error_set(err, PSC_CONFIG,
+                           "collector: not set; give --collector HOST:PORT "
+                           "or set it in the configuration file");
     }
-    if (need_collector && count == 0) {
-        return psc_error_set(err, PSC_CONFIG,
-                             "collector: not set; give --collector HOST:PORT "
-                             "or set it in the configuration file");
-    }
+    return rc;
+}
+
+static int check_log_level(const struct options *o, struct psc_error *err)
+{
     enum psc_log_level level;
-    if (!psc_log_level_parse(o->log_level, &level)) {
-        return psc_error_set(err, PSC_CONFIG,
-                             "log_level = %s: expected error, warn, info or "
-                             "debug",
-                             o->log_level);
-    }
-    if (o->state_dir == NULL || o->state_dir[0] == '\0') {
+    return psc_log_level_parse(o->log_level, &level)
+               ? PSC_OK
+               : psc_error_set(err, PSC_CONFIG,
+                               "log_level = %s: expected error, warn, info or "
+                               "debug",
+                               o->log_level);
+}
+
+/* A service runs elsewhere than the shell that somebody tries this in. */
+static int check_state_dir(const struct options *o, struct psc_error *err)
+{
+    if (!is_set(o->state_dir)) {
         return psc_error_set(err, PSC_CONFIG, "state_dir: not set");
     }
+    return o->state_dir[0] == '/'
+               ? PSC_OK
+               : psc_error_set(err, PSC_CONFIG,
+                               "state_dir = %.150s: must be a whole path, from "
+                               "/ on",
+                               o->state_dir);
+}
+
+static int check_host(const struct options *o, struct psc_error *err)
+{
+    return !is_set(o->host) || wire_is_host_name(o->host)
+               ? PSC_OK
+               : psc_error_set(err, PSC_CONFIG,
+                               "host = %.64s: must be 1 to 253 letters, "
+                               "digits, '.', '_' and '-', the first no '.' or "
+                               "'-'",
+                               o->host);
+}
+
+static int check_labels(const struct options *o, struct psc_error *err)
+{
     struct psc_buf labels;
     psc_buf_init(&labels, 64 << 10);
-    rc = agent_options_labels(o->labels, &labels, err);
+    int rc = agent_options_labels(o->labels, &labels, err);
     psc_buf_fini(&labels);
-    return rc == PSC_OK ? check_token(o, err) : rc;
+    return rc;
+}
+
+int agent_options_check(const struct options *o, bool need_collector,
+                        struct psc_error *err)
+{
+    static const struct {
+        const char *name;
+        int (*check)(const struct options *o, struct psc_error *err);
+    } checks[] = {
+        {"log_level", check_log_level},
+        {"state_dir", check_state_dir},
+        {"host", check_host},
+        {"labels", check_labels},
+    };
+    struct psc_error why = {.msg = ""};
+    int more = check_collector(o, need_collector, &why);
+    int rc = psc_config_judge(agent_options, o, "collector", more, &why, PSC_OK,
+                              err);
+    for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+        more = checks[i].check(o, &why);
+        rc = psc_config_judge(agent_options, o, checks[i].name, more, &why, rc,
+                              err);
+    }
+    more = check_token(o, &why);
+    return psc_config_judge(agent_options, o, token_option(o), more, &why, rc,
+                            err);
+}
+
+int agent_options_check_files(const struct options *o, struct psc_error *err)
+{
+    char path[4096];
+    struct psc_buf text;
+    struct psc_error ignored;
+    struct psc_error why = {.msg = ""};
+    if (is_set(o->token) || !is_set(o->token_file) ||
+        psc_path_join(path, sizeof(path), o->state_dir, "identity.pem") != 0) {
+        return PSC_OK;
+    }
+    psc_buf_init(&text, 64 << 10);
+    /* An enrolled host needs no token any more. */
+    bool enrolled = psc_file_read(path, &text, &ignored) != PSC_MISSING;
+    psc_buf_wipe(&text);
+    psc_buf_reset(&text);
+    int more = enrolled ? PSC_OK : agent_options_token(o, &text, &why);
+    psc_buf_wipe(&text);
+    psc_buf_fini(&text);
+    return psc_config_judge(agent_options, o, "token_file", more, &why, PSC_OK,
+                            err);
 }
 
 /* --- the command line --- */

@@ -32,6 +32,7 @@ struct options {
     char *log_level;
     char *root;            /* a recorded tree instead of this host's; "" */
     int64_t top_processes; /* how many to report by each order */
+    struct psc_config_places places;
 };
 
 /* Terminated by a NULL name. */
@@ -60,6 +61,10 @@ PSC_MUST_CHECK int agent_options_labels(const char *text, struct psc_buf *out,
 PSC_MUST_CHECK int agent_options_check(const struct options *o,
                                        bool need_collector,
                                        struct psc_error *err);
+
+/* For --check: whether the files are there that a first start needs. */
+PSC_MUST_CHECK int agent_options_check_files(const struct options *o,
+                                             struct psc_error *err);
 
 /* The enrolment token, from the option or its file, appended to @out with
  * blanks around it removed; empty if none is configured. */

@@ -64,6 +64,11 @@ static int run(int argc, char **argv, struct options *options,
     return collector_run(argc, argv, options, err);
 }
 
+static void on_error(const char *message)
+{
+    psc_log_error("%s", message);
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
@@ -71,6 +76,7 @@ int main(int argc, char **argv)
     struct psc_error err = {.msg = ""};
     enum psc_log_level level = PSC_LOG_INFO;
     memset(&options, 0, sizeof(options));
+    options.places.on_error = on_error;
     psc_log_init("poolscope-collector", level);
     int rc = psc_config_defaults(collector_options, &options, &err);
     if (rc == PSC_OK) {

@@ -57,7 +57,7 @@ const struct psc_option collector_options[] = {
      "FILE",
      "write the port that we listen on, and in a second line that of\n"
      "the metrics, when we are ready"},
-    {.name = NULL},
+    {.name = NULL, .offset = FIELD(places)},
 };
 
 /* Flags that are no options; returns whether argv[i] was one. */
@@ -134,43 +134,108 @@ int options_read(int argc, char **argv, struct options *options,
     return rc;
 }
 
+static int check_log_level(const struct options *o, struct psc_error *err)
+{
+    enum psc_log_level level;
+    return psc_log_level_parse(o->log_level, &level)
+               ? PSC_OK
+               : psc_error_set(err, PSC_CONFIG,
+                               "log_level = %s: expected error, warn, info or "
+                               "debug",
+                               o->log_level);
+}
+
+static int check_listen(const struct options *o, struct psc_error *err)
+{
+    struct sockaddr_storage addr;
+    int port;
+    return listener_resolve(o->listen, &addr, &port, err);
+}
+
+static int check_metrics(const struct options *o, struct psc_error *err)
+{
+    struct sockaddr_storage addr;
+    int port;
+    return strcmp(o->metrics, "off") == 0
+               ? PSC_OK
+               : metrics_resolve(o->metrics, &addr, &port, err);
+}
+
+/* DNS names, perhaps with "*", and addresses, with commas. */
+static int check_names(const struct options *o, struct psc_error *err)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789._-:*";
+    for (const char *at = o->names; at != NULL && *at != '\0';) {
+        at += strspn(at, " \t");
+        size_t len = strcspn(at, ",");
+        size_t good = strspn(at, allowed);
+        good += strspn(at + good, " \t");
+        if (len == 0 || good != len) {
+            return psc_error_set(err, PSC_CONFIG,
+                                 "names: \"%.*s\" is neither a DNS name nor "
+                                 "an address (commas go between them)",
+                                 (int)(len < 100 ? len : 100), at);
+        }
+        at += at[len] == ',' ? len + 1 : len;
+    }
+    return PSC_OK;
+}
+
 /* Whether libpq understands the DSN; nothing is contacted. */
-static int check_dsn(const char *dsn, struct psc_error *err)
+static int check_dsn(const struct options *o, struct psc_error *err)
 {
     char *why = NULL;
-    PQconninfoOption *parsed = PQconninfoParse(dsn, &why);
     int rc = PSC_OK;
+    if (o->database.dsn == NULL) {
+        return PSC_OK;
+    }
+    if (o->database.data_dir != NULL) {
+        return psc_error_set(err, PSC_CONFIG, "give data or dsn, not both");
+    }
+    PQconninfoOption *parsed = PQconninfoParse(o->database.dsn, &why);
     if (parsed == NULL) {
-        const char *text = why != NULL ? why : "out of memory";
-        rc = psc_error_set(err, PSC_CONFIG, "dsn: %.*s",
-                           (int)strcspn(text, "\n"), text);
+        rc = psc_error_set(err, PSC_CONFIG, "dsn: %s",
+                           why != NULL ? why : "out of memory");
     }
     PQconninfoFree(parsed);
     PQfreemem(why);
     return rc;
 }
 
+/* The default goes with whatever max_connections is. */
+static int check_handshakes(const struct options *o, struct psc_error *err)
+{
+    return o->max_handshakes > o->max_connections &&
+                   psc_config_is_given(collector_options, o, "max_handshakes")
+               ? psc_error_set(err, PSC_CONFIG,
+                               "max_handshakes = %lld: must not be above "
+                               "max_connections, which is %lld",
+                               (long long)o->max_handshakes,
+                               (long long)o->max_connections)
+               : PSC_OK;
+}
+
 int options_check(const struct options *options, struct psc_error *err)
 {
-    enum psc_log_level level;
-    struct sockaddr_storage addr;
-    int port;
-    if (!psc_log_level_parse(options->log_level, &level)) {
-        return psc_error_set(err, PSC_CONFIG,
-                             "log_level = %s: expected error, warn, info or "
-                             "debug",
-                             options->log_level);
-    }
-    int rc = listener_resolve(options->listen, &addr, &port, err);
-    if (rc == PSC_OK && strcmp(options->metrics, "off") != 0) {
-        rc = metrics_resolve(options->metrics, &addr, &port, err);
-    }
-    if (rc == PSC_OK && options->database.dsn != NULL) {
-        rc = check_dsn(options->database.dsn, err);
-    }
-    if (rc == PSC_OK && options->database.dsn != NULL &&
-        options->database.data_dir != NULL) {
-        rc = psc_error_set(err, PSC_CONFIG, "give data or dsn, not both");
+    static const struct {
+        const char *name;
+        int (*check)(const struct options *o, struct psc_error *err);
+    } checks[] = {
+        {"log_level", check_log_level},
+        {"listen", check_listen},
+        {"metrics", check_metrics},
+        {"names", check_names},
+        {"dsn", check_dsn},
+        {"max_handshakes", check_handshakes},
+    };
+    int rc = PSC_OK;
+    for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+        struct psc_error why = {.msg = ""};
+        int more = checks[i].check(options, &why);
+        rc = psc_config_judge(collector_options, options, checks[i].name, more,
+                              &why, rc, err);
     }
     return rc;
 }

@@ -25,6 +25,7 @@ struct options {
     bool migrate;
     bool replace_ca;
     bool worker;
+    struct psc_config_places places;
 };
 
 /* Section [collector]; ends with a NULL name. */

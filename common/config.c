@@ -1,6 +1,7 @@
 /* The option table at work: INI files by inih, the command line, and help. */
 #include "common/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <ini.h>
 #include <inttypes.h>
@@ -11,7 +12,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 
-enum { FILE_MAX_BYTES = 1024 * 1024, NAME_MAX_BYTES = 64 };
+enum { FILE_MAX_BYTES = 1024 * 1024, NAME_MAX_BYTES = 64, ERRORS_MAX = 20 };
 
 struct unit {
     const char *name;
@@ -239,44 +240,123 @@ static int unknown_name(const struct psc_option *options, const char *section,
                          nearest->name, nearest->section);
 }
 
+static const struct psc_option *find(const struct psc_option *options,
+                                     const char *section, const char *name)
+{
+    const struct psc_option *o = options;
+    while (o->name != NULL &&
+           (strcmp(o->name, name) != 0 ||
+            (section != NULL && strcmp(o->section, section) != 0))) {
+        o++;
+    }
+    return o->name != NULL ? o : NULL;
+}
+
 int psc_config_set(const struct psc_option *options, void *conf,
                    const char *section, const char *name, const char *value,
                    const char *where, struct psc_error *err)
 {
-    for (const struct psc_option *o = options; o->name != NULL; o++) {
-        if (strcmp(o->name, name) == 0 && strcmp(o->section, section) == 0) {
-            char label[400];
-            (void)snprintf(label, sizeof(label), "%.300s: %s", where, name);
-            return set_option(o, conf, value, label, err);
-        }
+    const struct psc_option *o = find(options, section, name);
+    if (o == NULL) {
+        return unknown_name(options, section, name, where, err);
     }
-    return unknown_name(options, section, name, where, err);
+    char label[400];
+    (void)snprintf(label, sizeof(label), "%.300s: %s", where, name);
+    return set_option(o, conf, value, label, err);
 }
+
+/* --- where values came from --- */
+
+static struct psc_config_places *places_of(const struct psc_option *options,
+                                           void *conf)
+{
+    const struct psc_option *o = options;
+    while (o->name != NULL) {
+        o++;
+    }
+    assert(o - options <= PSC_CONFIG_OPTIONS_MAX);
+    return o->offset == 0 ? NULL : (void *)((char *)conf + o->offset);
+}
+
+static const struct psc_config_places *const_places_of(
+    const struct psc_option *options, const void *conf)
+{
+    return places_of(options, (void *)(uintptr_t)conf);
+}
+
+bool psc_config_is_given(const struct psc_option *options, const void *conf,
+                         const char *name)
+{
+    const struct psc_option *o = find(options, NULL, name);
+    const struct psc_config_places *places = const_places_of(options, conf);
+    return o != NULL && places->line[o - options] != 0;
+}
+
+int psc_config_judge(const struct psc_option *options, const void *conf,
+                     const char *name, int more, struct psc_error *why, int rc,
+                     struct psc_error *err)
+{
+    const struct psc_config_places *places = const_places_of(options, conf);
+    const struct psc_option *o = find(options, NULL, name);
+    if (more == PSC_OK || (rc != PSC_OK && places->on_error == NULL)) {
+        return rc;
+    }
+    if (o != NULL && places->line[o - options] > 0) {
+        (void)psc_error_prefix(why, "%s:%d", places->file,
+                               places->line[o - options]);
+    }
+    if (rc != PSC_OK) {
+        places->on_error(err->msg);
+    }
+    *err = *why;
+    return more;
+}
+
+/* --- the file --- */
 
 /* inih reads line by line through read_line(), which so knows the line. */
 struct load {
     const struct psc_option *options;
     void *conf;
-    const char *text; /* what is still to be read */
-    const char *name; /* of the file */
-    int line;         /* last one read, from 1 */
-    struct psc_error *err;
-    int rc;
+    const char *text;                    /* what is still to be read */
+    const char *name;                    /* of the file */
+    int line;                            /* last one read, from 1 */
+    int line_of[PSC_CONFIG_OPTIONS_MAX]; /* where an option was given */
+    void (*on_error)(const char *message);
+    unsigned n_errors;
+    struct psc_error err; /* the last one */
 };
+
+static bool goes_on(const struct load *l)
+{
+    return l->n_errors == 0 ||
+           (l->on_error != NULL && l->n_errors < ERRORS_MAX);
+}
+
+/* Note what psc_error_set() has made of @why; the one before is told. */
+static void note_error(struct load *l, const struct psc_error *why)
+{
+    if (l->n_errors++ > 0) {
+        l->on_error(l->err.msg);
+    }
+    l->err = *why;
+}
 
 static char *read_line(char *out, int cap, void *user)
 {
     struct load *l = user;
     size_t len = strcspn(l->text, "\n");
     size_t whole = l->text[len] == '\n' ? len + 1 : len;
-    if (l->rc != PSC_OK || whole == 0) {
+    if (!goes_on(l) || whole == 0) {
         return NULL;
     }
     l->line++;
     if (whole >= (size_t)cap) {
-        l->rc = psc_error_set(l->err, PSC_CONFIG,
-                              "%s:%d: line is longer than %d bytes", l->name,
-                              l->line, cap - 1);
+        struct psc_error why;
+        (void)psc_error_set(&why, PSC_CONFIG,
+                            "%s:%d: line is longer than %d bytes", l->name,
+                            l->line, cap - 1);
+        note_error(l, &why);
         return NULL;
     }
     memcpy(out, l->text, whole);
@@ -289,32 +369,61 @@ static int on_ini_value(void *user, const char *section, const char *name,
                         const char *value)
 {
     struct load *l = user;
-    if (l->rc != PSC_OK) {
-        return 0;
+    struct psc_error why;
+    if (!goes_on(l)) {
+        return 1;
     }
     char where[300];
     (void)snprintf(where, sizeof(where), "%.256s:%d", l->name, l->line);
-    l->rc = psc_config_set(l->options, l->conf, section, name,
-                           value != NULL ? value : "", where, l->err);
-    return l->rc == PSC_OK;
+    const struct psc_option *o = find(l->options, section, name);
+    int *first = o != NULL ? &l->line_of[o - l->options] : NULL;
+    int rc;
+    if (first != NULL && *first != 0) {
+        rc = psc_error_set(&why, PSC_CONFIG,
+                           "%s: %s is given twice, first in line %d", where,
+                           name, *first);
+    } else {
+        rc = psc_config_set(l->options, l->conf, section, name,
+                            value != NULL ? value : "", where, &why);
+        if (first != NULL) {
+            *first = l->line;
+        }
+    }
+    if (rc != PSC_OK) {
+        note_error(l, &why);
+    }
+    return 1;
 }
 
 int psc_config_parse(const struct psc_option *options, void *conf,
                      const char *text, const char *name, struct psc_error *err)
 {
-    struct load l = {options, conf, text, name, 0, err, PSC_OK};
+    struct psc_config_places *places = places_of(options, conf);
+    struct psc_error why;
+    struct load l = {
+        .options = options,
+        .conf = conf,
+        .text = text,
+        .name = name,
+        .on_error = places != NULL ? places->on_error : NULL,
+    };
     int line = ini_parse_stream(read_line, &l, on_ini_value, &l);
-    if (l.rc != PSC_OK) {
-        return l.rc;
+    if (line > 0 && goes_on(&l)) {
+        (void)psc_error_set(&why, PSC_CONFIG,
+                            "%s:%d: neither a [section], \"name = value\" nor "
+                            "a comment",
+                            name, line);
+        note_error(&l, &why);
+    } else if (line < 0 && goes_on(&l)) {
+        (void)psc_error_set(&why, PSC_NOMEM, "%s: out of memory", name);
+        note_error(&l, &why);
     }
-    if (line > 0) {
-        return psc_error_set(err, PSC_CONFIG,
-                             "%s:%d: neither a [section], \"name = value\" nor "
-                             "a comment",
-                             name, line);
+    if (places != NULL) {
+        (void)snprintf(places->file, sizeof(places->file), "%s", name);
+        memcpy(places->line, l.line_of, sizeof(places->line));
     }
-    return line < 0 ? psc_error_set(err, PSC_NOMEM, "%s: out of memory", name)
-                    : PSC_OK;
+    return l.n_errors == 0 ? PSC_OK
+                           : psc_error_set(err, l.err.code, "%s", l.err.msg);
 }
 
 int psc_config_load(const struct psc_option *options, void *conf,
@@ -382,6 +491,10 @@ int psc_config_arg(const struct psc_option *options, void *conf, int argc,
                              expected(o->type));
     }
     ++*i;
+    struct psc_config_places *places = places_of(options, conf);
+    if (places != NULL) {
+        places->line[o - options] = -1;
+    }
     char label[NAME_MAX_BYTES];
     (void)snprintf(label, sizeof(label), "%.*s", (int)len + 2, arg);
     return set_option(o, conf, value, label, err);

@@ -4,6 +4,7 @@
 #ifndef PSC_COMMON_CONFIG_H
 #define PSC_COMMON_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +30,18 @@ struct psc_option {
     const char *help; /* one or two lines for --help */
 };
 
+/* Where values came from, as part of a program's struct: when the offset of the
+ * table's end is not 0, it is this one's. */
+#define PSC_CONFIG_OPTIONS_MAX 64
+struct psc_config_places {
+    char file[256];
+    /* By the table: line of the file, -1: the command line, 0: not given. */
+    int line[PSC_CONFIG_OPTIONS_MAX];
+    /* If set before reading: all errors are looked for (within reason), and
+     * each but the last, which is returned, goes here. */
+    void (*on_error)(const char *message);
+};
+
 /* Fill @conf with the defaults of @options (terminated by a NULL name). */
 PSC_MUST_CHECK int psc_config_defaults(const struct psc_option *options,
                                        void *conf, struct psc_error *err);
@@ -44,7 +57,7 @@ PSC_MUST_CHECK int psc_config_set(const struct psc_option *options, void *conf,
                                   struct psc_error *err);
 
 /* Read an INI file (inih). Unknown sections and keys are errors that name
- * file and line, and the nearest known key. */
+ * file and line, and the nearest known key; so is what is given twice. */
 PSC_MUST_CHECK int psc_config_load(const struct psc_option *options, void *conf,
                                    const char *path, struct psc_error *err);
 
@@ -52,6 +65,19 @@ PSC_MUST_CHECK int psc_config_load(const struct psc_option *options, void *conf,
 PSC_MUST_CHECK int psc_config_parse(const struct psc_option *options,
                                     void *conf, const char *text,
                                     const char *name, struct psc_error *err);
+
+/* Whether option @name was given, and not left at its default. Needs places. */
+bool psc_config_is_given(const struct psc_option *options, const void *conf,
+                         const char *name);
+
+/* One of several checks of what was read has ended with @more, explained in
+ * @why; @name is the option concerned, @rc and @err are of the checks before.
+ * An error gets file and line, then goes to @err (an older one to on_error, or
+ * it stays the only one). Returns the new @rc. Needs places. */
+PSC_MUST_CHECK int psc_config_judge(const struct psc_option *options,
+                                    const void *conf, const char *name,
+                                    int more, struct psc_error *why, int rc,
+                                    struct psc_error *err);
 
 /* If argv[*i] is "--name VALUE" or "--name=VALUE" of an option, set it and
  * move *@i past it; *@known says whether it was one. A bool needs no value. */

@@ -140,9 +140,19 @@ static void wrong_options_are_named(void **state)
         {{"--check", "--collector", "a:0"}, "a:0"},
         {{"--check", "--collector", "a", "--log-level", "loud"}, "loud"},
         {{"--check"}, "collector"},
+        {{"--collector", "a", "--host", "bad host name!"},
+         "host = bad host name!: must be"},
+        {{"--check", "--collector", "a", "--state-dir", "here"},
+         "state_dir = here: must be a whole path"},
+        {{"--check", "--collector", "a", "--token-file", "/nonexistent/token"},
+         "/nonexistent/token"},
+        {{"--enrol", "abc", "--collector", "a"},
+         "--enrol: this is no enrolment token"},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        assert_int_equal(agent(wrong[i].words), USAGE);
+        int code = agent(wrong[i].words);
+        /* A token is found wrong when it is to be used. */
+        assert_int_equal(code, wrong[i].words[0][2] == 'e' ? 1 : USAGE);
         has(wrong[i].says);
     }
     static const char *const good[] = {"--check", "--collector", "a.example",
@@ -163,9 +173,9 @@ static void configure(const struct running *r, const char *state_dir,
                       const char *more)
 {
     char text[1024];
-    int n = snprintf(text, sizeof(text),
-                     "[agent]\ncollector = 127.0.0.1:9\nstate_dir = %s\n%s",
-                     state_dir, more);
+    bool other = strstr(more, "collector =") != NULL;
+    int n = snprintf(text, sizeof(text), "[agent]\n%sstate_dir = %s\n%s",
+                     other ? "" : "collector = 127.0.0.1:9\n", state_dir, more);
     temp_write(r->config, text, (unsigned long)n);
 }
 

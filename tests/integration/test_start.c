@@ -73,6 +73,9 @@ static void bad_options_touch_nothing(void **state)
         {"--listen", "nowhere:7443", "not an address"},
         {"--listen", "7443", "expected address:port"},
         {"--log-level", "loud", "expected error, warn"},
+        {"--names", "a b,c", "\"a b\" is neither a DNS name nor"},
+        {"--names", "a,,c", "\"\" is neither a DNS name nor"},
+        {"--max-handshakes", "30000", "must not be above max_connections"},
     };
     static const char *const flags[] = {NULL, "--check"};
     const char *pki_dir = temp_path(world.dir, "none");

@@ -145,9 +145,14 @@ static void check_tells_what_is_wrong(void **state)
         const char *argument;
         const char *message;
     } cases[] = {
-        {"--role=x", "collector"},         {"--collector=a:b", "host:port"},
-        {"--log-level=loud", "log_level"}, {"--labels=x", "labels"},
-        {"--token=garbage", "token"},
+        {"--role=x", "collector"},
+        {"--collector=a:b", "host:port"},
+        {"--log-level=loud", "log_level"},
+        {"--labels=x", "labels"},
+        {"--token=garbage", "token: this is no enrolment token"},
+        {"--host=bad host name!", "host = bad host name!"},
+        {"--state-dir=here", "state_dir = here"},
+        {"--labels=a=b, c=d,a=c", "labels: \"a\" is given twice"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct options o;
@@ -161,6 +166,77 @@ static void check_tells_what_is_wrong(void **state)
         assert_non_null(strstr(err.msg, cases[i].message));
         psc_config_fini(agent_options, &o);
     }
+}
+
+static char told[1024];
+
+static void on_error(const char *message)
+{
+    size_t n = strlen(told);
+    (void)snprintf(told + n, sizeof(told) - n, "%s\n", message);
+}
+
+/* Each with its line, and all of them. */
+static void a_wrong_file_is_told_as_a_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *lines[5];
+    } cases[] = {
+        {"[agent]\ncollector = a:b\nlabels = x\n\nhost = no name\n"
+         "state_dir = here\ntoken = abc\n",
+         {":2: collector: \"a:b\"", ":6: state_dir = here",
+          ":5: host = no name", ":3: labels: \"x\"",
+          ":7: token: this is no enrolment token: it has 3"}},
+        {"[agent]\ncollector = a\ninterval = soon\nlogging = 1\n"
+         "collector = b\nnonsense\n",
+         {":3: interval = soon", ":4: unknown option logging",
+          ":5: collector is given twice, first in line 2", ":6: neither a"}},
+    };
+    const char *path = temp_path(temp_dir(), "agent.conf");
+    char *argv[] = {"poolscope-agent", "--config", (char *)(uintptr_t)path};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct options o;
+        struct command_line line;
+        struct psc_error err = {.msg = ""};
+        temp_write(path, cases[i].text, strlen(cases[i].text));
+        memset(&o, 0, sizeof(o));
+        told[0] = '\0';
+        o.places.on_error = on_error;
+        assert_int_equal(psc_config_defaults(agent_options, &o, &err), PSC_OK);
+        int rc = agent_options_read(3, argv, &o, &line, &err);
+        if (rc == PSC_OK) {
+            rc = agent_options_check(&o, true, &err);
+        }
+        assert_int_not_equal(rc, PSC_OK);
+        on_error(err.msg);
+        for (unsigned k = 0; k < 5 && cases[i].lines[k] != NULL; k++) {
+            if (strstr(told, cases[i].lines[k]) == NULL) {
+                fail_msg("no \"%s\" in %s", cases[i].lines[k], told);
+            }
+        }
+        psc_config_fini(agent_options, &o);
+    }
+}
+
+/* It may be gone once the host is enrolled. */
+static void a_token_file_is_there_at_first(void **state)
+{
+    (void)state;
+    const char *dir = temp_dir();
+    struct options o;
+    struct psc_error err = {.msg = ""};
+    memset(&o, 0, sizeof(o));
+    assert_int_equal(psc_config_defaults(agent_options, &o, &err), PSC_OK);
+    free(o.state_dir);
+    o.state_dir = strdup(dir);
+    assert_int_equal(agent_options_check_files(&o, &err), PSC_OK);
+    o.token_file = strdup(temp_path(dir, "token"));
+    assert_int_not_equal(agent_options_check_files(&o, &err), PSC_OK);
+    assert_non_null(strstr(err.msg, "token_file: "));
+    temp_write(temp_path(dir, "identity.pem"), "x", 1);
+    assert_int_equal(agent_options_check_files(&o, &err), PSC_OK);
+    psc_config_fini(agent_options, &o);
 }
 
 static void token_comes_from_option_or_file(void **state)
@@ -202,6 +278,8 @@ int main(void)
         cmocka_unit_test(command_line_wins_over_file),
         cmocka_unit_test(bad_usage_is_refused),
         cmocka_unit_test(check_tells_what_is_wrong),
+        cmocka_unit_test(a_wrong_file_is_told_as_a_whole),
+        cmocka_unit_test(a_token_file_is_there_at_first),
         cmocka_unit_test(token_comes_from_option_or_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,8 @@ static void errors_name_file_line_and_remedy(void **state)
         {"[time]\nwait = 5 parsecs\n", "expected a time such as"},
         {"[main]\nsomething odd\n", "f.conf:2: neither"},
         {"[main]\non = maybe\n", "expected yes or no"},
+        {"[main]\ncount = 1\non = yes\ncount = 1\n",
+         "f.conf:4: count is given twice, first in line 2"},
         {"[main]\nmax_size = 99999999999G\n", "expected bytes"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

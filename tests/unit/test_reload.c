@@ -36,13 +36,13 @@ static void what_can_change_does(void **state)
     configure("[collector]\n");
     assert_int_equal(psc_config_defaults(collector_options, &o, &err), PSC_OK);
     configure("[collector]\n"
-              "names = a.test\nlog_level = debug\nmax_connections = 7\n"
+              "names = a.test\nlog_level = debug\nmax_connections = 17\n"
               "max_pending = 2M\ncommit_interval = 1s\n"
               "max_handshakes = 9\nlisten = 127.0.0.1:1\n");
     assert_int_equal(reload(&o, &err), PSC_OK);
     assert_string_equal(o.names, "a.test");
     assert_string_equal(o.log_level, "debug");
-    assert_int_equal(o.max_connections, 7);
+    assert_int_equal(o.max_connections, 17);
     assert_int_equal(o.max_pending_bytes, 2 << 20);
     assert_int_equal(o.commit_interval_us, 1000000);
     assert_int_equal(o.max_handshakes, 1000); /* with a restart */
@@ -50,7 +50,7 @@ static void what_can_change_does(void **state)
 
     configure("[collector]\nmax_connections = 8\nlog_level = loud\n");
     assert_int_equal(reload(&o, &err), PSC_CONFIG);
-    assert_int_equal(o.max_connections, 7);
+    assert_int_equal(o.max_connections, 17);
     configure("[collector]\n"); /* names stay as they are; defaults return */
     assert_int_equal(reload(&o, &err), PSC_OK);
     assert_string_equal(o.names, "a.test");
