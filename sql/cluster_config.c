@@ -16,9 +16,15 @@
 #include "common/crc32c.h"
 #include "common/file.h"
 #include "sql/cluster.h"
+#include "sql/cluster_tune.h"
 #include "sql/embedded.h"
+#include "sql/process.h"
 
-enum { CONFIG_MAX_BYTES = 256 * 1024, LOG_TAIL_BYTES = 8192 };
+enum {
+    CONFIG_MAX_BYTES = 256 * 1024,
+    LOG_TAIL_BYTES = 8192,
+    PROBE_TIMEOUT_S = 30
+};
 
 static int write_all(int fd, const struct psc_buf *text)
 {
@@ -70,6 +76,55 @@ static int write_owned(const struct cluster *c, const char *name,
     return PSC_OK;
 }
 
+/* Whether the server can compress by LZ4, which its makers may leave out: then
+ * it would not start with it. */
+static bool has_lz4(const struct cluster *c)
+{
+    char program[PATH_MAX];
+    int exit_code = -1;
+    if (psc_path_join(program, sizeof(program), c->bin_dir, "postgres") !=
+        PSC_OK) {
+        return false;
+    }
+    const char *argv[] = {program,
+                          "-C",
+                          "wal_compression",
+                          "-D",
+                          c->dir,
+                          "-c",
+                          "wal_compression=lz4",
+                          "-c",
+                          "default_toast_compression=lz4",
+                          NULL};
+    struct process p = {.argv = argv,
+                        .as = &c->owner,
+                        .dir = c->dir,
+                        .timeout_s = PROBE_TIMEOUT_S};
+    return process_run(&p, &exit_code, NULL) == PSC_OK && exit_code == 0;
+}
+
+/* What depends on the machine and on the server's build. sql/cluster_tune.c
+ * says why so much. */
+static void write_sizes(const struct cluster *c, struct psc_buf *b)
+{
+    struct cluster_tuning t =
+        cluster_tune(cluster_memory_bytes(), cluster_disk_bytes(c->dir));
+    /* Rare checkpoints, as pages are logged whole after each; a server that
+     * was killed reads the WAL of a quarter of an hour again. */
+    psc_buf_printf(b,
+                   "shared_buffers = %uMB\n"
+                   "max_wal_size = %uMB\n"
+                   "min_wal_size = %uMB\n"
+                   "checkpoint_timeout = 15min\n",
+                   t.shared_buffers_mb, t.max_wal_mb, t.min_wal_mb);
+    /* LZ4 costs far less time than the other method for little more space. */
+    const char *method = has_lz4(c) ? "lz4" : "pglz";
+    psc_buf_printf(b,
+                   "wal_compression = %s\n"
+                   "default_toast_compression = %s\n",
+                   method, method);
+}
+
 static void write_settings(const struct cluster *c, struct psc_buf *b)
 {
     psc_buf_printf(b, "# Written by poolscope at every start. Settings of "
@@ -83,18 +138,14 @@ static void write_settings(const struct cluster *c, struct psc_buf *b)
     }
     psc_buf_printf(b, "'\n"
                       "max_connections = 60\n"
-                      "shared_buffers = 64MB\n"
                       "maintenance_work_mem = 32MB\n"
-                      "max_wal_size = 512MB\n"
-                      "min_wal_size = 64MB\n"
-                      "wal_compression = lz4\n"
-                      "default_toast_compression = lz4\n"
                       "jit = off\n"
                       "max_parallel_workers_per_gather = 0\n"
                       "autovacuum_naptime = 30s\n"
                       "log_line_prefix = '%%m [%%p] %%q%%u '\n"
                       "log_checkpoints = off\n"
                       "log_autovacuum_min_duration = -1\n");
+    write_sizes(c, b);
     if (c->no_sync) {
         psc_buf_printf(b, "fsync = off\nfull_page_writes = off\n"
                           "synchronous_commit = off\n");

@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "sql/cluster.h"
+#include "sql/cluster_tune.h"
 #include "sql/embedded.h"
 #include "tests/lib/database.h"
 #include "tests/lib/temp.h"
@@ -116,6 +117,29 @@ static void embedded_listens_on_its_socket_only(void **state)
         test_sql_text(conn, "SELECT datcollate FROM pg_database WHERE "
                             "datname = current_database()"),
         "C.UTF-8");
+    PQfinish(conn);
+}
+
+static void embedded_takes_its_share_of_the_machine(void **state)
+{
+    (void)state;
+    struct cluster_tuning t = cluster_tune(cluster_memory_bytes(),
+                                           cluster_disk_bytes(shared.data_dir));
+    char sizes[64];
+    (void)snprintf(sizes, sizeof(sizes), "%u %u %u", t.shared_buffers_mb,
+                   t.max_wal_mb, t.min_wal_mb);
+    PGconn *conn = test_database_connect(&shared, DATABASE_READER);
+    assert_string_equal(
+        test_sql_text(conn,
+                      "SELECT string_agg((pg_size_bytes(current_setting(s)) "
+                      ">> 20)::text, ' ' ORDER BY i) FROM unnest('{"
+                      "shared_buffers, max_wal_size, min_wal_size}'::text[]) "
+                      "WITH ORDINALITY AS u(s, i)"),
+        sizes);
+    /* Debian's servers have it. */
+    assert_string_equal(test_sql_text(conn, "SHOW wal_compression"), "lz4");
+    assert_string_equal(test_sql_text(conn, "SHOW default_toast_compression"),
+                        "lz4");
     PQfinish(conn);
 }
 
@@ -477,6 +501,7 @@ int main(void)
         cmocka_unit_test(embedded_starts_once_however_often_asked),
         cmocka_unit_test(embedded_lets_each_role_in),
         cmocka_unit_test(embedded_listens_on_its_socket_only),
+        cmocka_unit_test(embedded_takes_its_share_of_the_machine),
         cmocka_unit_test(embedded_takes_two_starters_at_once),
         cmocka_unit_test(embedded_stops_and_starts_again),
         cmocka_unit_test(embedded_ends_orphans_of_a_killed_postmaster),
