@@ -48,9 +48,6 @@ void cluster_socket_close(struct cluster *c);
  * connect. */
 bool cluster_socket_is_there(const char *socket_dir);
 
-int cluster_socket_dir(struct cluster *c, struct psc_error *err);
-void cluster_socket_remove(struct cluster *c);
-
 /* Write the configuration files that are ours. */
 PSC_MUST_CHECK int cluster_configure(const struct cluster *c,
                                      struct psc_error *err);

@@ -1,5 +1,5 @@
 /* The files and the directory that make a cluster ours: poolscope.conf, who
- * may connect, and where the socket lies.
+ * may connect.
  *
  * They are written anew before each start. The cluster belongs to the
  * server's user, who must not trick root into writing elsewhere: files are
@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "common/buf.h"
-#include "common/crc32c.h"
 #include "common/file.h"
 #include "sql/cluster.h"
 #include "sql/cluster_tune.h"
@@ -207,79 +206,6 @@ int cluster_configure(const struct cluster *c, struct psc_error *err)
     }
     psc_buf_fini(&text);
     return rc == PSC_OK ? include_settings(c, err) : rc;
-}
-
-static bool fits_socket(const char *dir)
-{
-    return strlen(dir) + strlen("/.s.PGSQL." CLUSTER_PORT) <=
-           EMBEDDED_SOCKET_PATH_MAX;
-}
-
-static void choose_socket_dir(struct cluster *c)
-{
-    uint32_t hash = psc_crc32c(0, c->dir, strlen(c->dir));
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    const char *base = geteuid() == 0 ? "/run" : runtime;
-    if (base != NULL && base[0] == '/' && access(base, W_OK) == 0) {
-        int n = snprintf(c->socket_dir, sizeof(c->socket_dir),
-                         "%s/poolscope-%08x", base, (unsigned)hash);
-        if (n > 0 && (size_t)n < sizeof(c->socket_dir) &&
-            fits_socket(c->socket_dir)) {
-            return;
-        }
-    }
-    (void)snprintf(c->socket_dir, sizeof(c->socket_dir),
-                   "/tmp/poolscope-%ld-%08x", (long)c->owner.uid,
-                   (unsigned)hash);
-}
-
-/* A killed server leaves its socket and that one's lock file, which name a pid
- * that may be another process by now. Nothing serves them any more. */
-static void remove_stale_socket(const struct cluster *c)
-{
-    static const char *const names[] = {".s.PGSQL." CLUSTER_PORT,
-                                        ".s.PGSQL." CLUSTER_PORT ".lock"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        char path[PATH_MAX];
-        if (psc_path_join(path, sizeof(path), c->socket_dir, names[i]) ==
-            PSC_OK) {
-            (void)unlink(path);
-        }
-    }
-}
-
-int cluster_socket_dir(struct cluster *c, struct psc_error *err)
-{
-    choose_socket_dir(c);
-    if (mkdir(c->socket_dir, 0700) == 0) {
-        if (geteuid() == 0 &&
-            chown(c->socket_dir, c->owner.uid, c->owner.gid) != 0) {
-            return psc_error_set(err, PSC_PERMISSION, "chown %s: %s",
-                                 c->socket_dir, strerror(errno));
-        }
-    } else if (errno != EEXIST) {
-        return psc_error_set(err, PSC_IO, "make %s: %s", c->socket_dir,
-                             strerror(errno));
-    }
-    struct stat st;
-    if (lstat(c->socket_dir, &st) != 0 || !S_ISDIR(st.st_mode) ||
-        st.st_uid != c->owner.uid || (st.st_mode & 077) != 0) {
-        return psc_error_set(err, PSC_PERMISSION,
-                             "%s is not a directory of mode 0700 of user %s: "
-                             "remove it",
-                             c->socket_dir, c->owner.name);
-    }
-    remove_stale_socket(c);
-    return PSC_OK;
-}
-
-void cluster_socket_remove(struct cluster *c)
-{
-    if (c->socket_dir[0] == '\0') {
-        choose_socket_dir(c);
-    }
-    remove_stale_socket(c);
-    (void)rmdir(c->socket_dir);
 }
 
 /* The last line of @text that names a failure, else the last one at all. */
