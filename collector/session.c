@@ -1,8 +1,8 @@
 /* The life of a session: accepting, states, timers, refusing, ending.
  *
  * Failures all end in CLOSING: a peer that breaks the protocol, a deadline, a
- * dead connection, memory. The session is freed when its connection and timer
- * are closed and no request of the store refers to it any more. */
+ * dead connection, memory. The session is freed when its connection is closed
+ * and no request of the store refers to it any more. */
 #include "collector/session.h"
 
 #include <assert.h>
@@ -20,7 +20,8 @@ enum {
     HANDSHAKE_S = 10,
     FIRST_FRAME_S = 10,
     IDLE_S = 30,
-    PULSE_S = 10,
+    PULSE_MS = 10000,
+    LOOK_MS = 1000,
     ENABLED_AGAIN_S = 60, /* so soon is a host back after host enable */
     FIRST_FRAME_MAX_BYTES = 16 * 1024,
     QUEUE_MAX_BYTES = 256 * 1024,
@@ -99,7 +100,7 @@ static void unlink_session(struct session *s)
 static void maybe_free(struct session *s)
 {
     struct sessions *all = s->all;
-    if (s->conn_open || s->timer_open || s->n_requests > 0) {
+    if (s->conn_open || s->n_requests > 0) {
         return;
     }
     count_state(s, s->state, -1);
@@ -115,13 +116,6 @@ static void maybe_free(struct session *s)
         all->on_stopped = NULL;
         on_stopped(all);
     }
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    struct session *s = handle->data;
-    s->timer_open = false;
-    maybe_free(s);
 }
 
 /* Let go of everything that others hold of the session. */
@@ -141,9 +135,6 @@ static void begin_closing(struct session *s)
     }
     s->all->table_bytes -= s->decode_bytes;
     s->decode_bytes = 0;
-    if (s->timer_open && !uv_is_closing((uv_handle_t *)&s->timer)) {
-        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
-    }
 }
 
 void session_close(struct session *s, int code, const char *text)
@@ -265,7 +256,7 @@ void session_send(struct session *s, const struct wire_message *m)
     if (rc != PSC_OK) {
         session_close(s, rc, "the peer does not take what it is sent");
     }
-    s->sent = true;
+    s->sent_ms = uv_now(s->all->loop);
 }
 
 void session_send_pulse(struct session *s)
@@ -277,34 +268,47 @@ void session_send_pulse(struct session *s)
 
 /* ---- time ---- */
 
-static void on_timer(uv_timer_t *timer)
+static void end_late(struct session *s)
 {
-    struct session *s = timer->data;
+    if (s->state == SESSION_HANDSHAKE || s->state == SESSION_FIRST_FRAME) {
+        metrics_refuse(s->all->metrics, METRICS_REFUSED_TIMEOUT);
+        refusal_log(&s->all->log, psc_clock_mono_us(),
+                    psc_conn_peer_name(&s->conn), "timeout",
+                    state_names[s->state]);
+        session_close(s, PSC_TIMEOUT, "no frame in time");
+    } else {
+        session_refuse(s, WIRE_REFUSAL_BUSY,
+                       "the database does not answer; try again");
+    }
+}
 
-    if (s->state != SESSION_READY && psc_clock_mono_us() >= s->deadline_us) {
-        if (s->state == SESSION_HANDSHAKE || s->state == SESSION_FIRST_FRAME) {
-            metrics_refuse(s->all->metrics, METRICS_REFUSED_TIMEOUT);
-            refusal_log(&s->all->log, psc_clock_mono_us(),
-                        psc_conn_peer_name(&s->conn), "timeout",
-                        state_names[s->state]);
-            session_close(s, PSC_TIMEOUT, "no frame in time");
-        } else {
-            session_refuse(s, WIRE_REFUSAL_BUSY,
-                           "the database does not answer; try again");
-        }
+/* Ends the session, or tells the peer that we live, which any frame does. */
+static void look(struct session *s, int64_t now_us, int64_t wall_us)
+{
+    if (s->state == SESSION_CLOSING) {
         return;
     }
-    if (s->not_after_us != 0 && psc_clock_wall_us() > s->not_after_us &&
-        s->state == SESSION_READY) {
+    if (s->state != SESSION_READY && now_us >= s->deadline_us) {
+        end_late(s);
+    } else if (s->state == SESSION_READY && s->not_after_us != 0 &&
+               wall_us > s->not_after_us) {
         session_refuse(s, WIRE_REFUSAL_EXPIRED,
                        "the certificate has expired; renew it");
-        return;
-    }
-    /* Anything sent since the last tick has told the peer that we live. */
-    if (s->hello_done && !s->sent) {
+    } else if (s->hello_done && uv_now(s->all->loop) - s->sent_ms >= PULSE_MS) {
         session_send_pulse(s);
     }
-    s->sent = false;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct sessions *all = timer->data;
+    int64_t now_us = psc_clock_mono_us();
+    int64_t wall_us = psc_clock_wall_us();
+    struct session *next;
+    for (struct session *s = all->first; s != NULL; s = next) {
+        next = s->next;
+        look(s, now_us, wall_us);
+    }
 }
 
 /* ---- frames ---- */
@@ -367,7 +371,6 @@ static void on_open(struct psc_conn *conn)
     struct session *s = conn->user;
     session_set_state(s, SESSION_FIRST_FRAME);
     session_set_deadline(s, FIRST_FRAME_S * PSC_US_PER_S);
-    (void)uv_timer_again(&s->timer);
 }
 
 /* Why the connection ended, without the address that begins it. */
@@ -432,17 +435,6 @@ static void link_session(struct sessions *all, struct session *s)
     }
     all->first = s;
     all->n++;
-}
-
-static int start_timer(struct session *s)
-{
-    if (uv_timer_init(s->all->loop, &s->timer) != 0) {
-        return PSC_IO;
-    }
-    s->timer.data = s;
-    s->timer_open = true;
-    const uint64_t ms = UINT64_C(1000) * PULSE_S;
-    return uv_timer_start(&s->timer, on_timer, ms, ms) == 0 ? PSC_OK : PSC_IO;
 }
 
 static struct session *session_of(struct lobby_guest *guest)
@@ -514,12 +506,7 @@ void sessions_accept(struct sessions *all, uv_stream_t *listener)
                              &limits, s, &err);
     if (rc == PSC_OK) {
         s->conn_open = true;
-        rc = start_timer(s);
-    }
-    if (rc == PSC_OK) {
         enter_lobby(s);
-    } else if (s->conn_open) {
-        session_close(s, rc, "cannot start a session");
     } else {
         psc_log_warn("cannot accept a connection: %s", err.msg);
         maybe_free(s);
@@ -549,6 +536,9 @@ int sessions_init(struct sessions *all, uv_loop_t *loop, struct store *store,
     psc_buf_init(&all->frame, FRAME_MAX_BYTES);
     wire_decoder_init(&all->wire);
     hosts_init(&all->hosts);
+    (void)uv_timer_init(loop, &all->timer);
+    all->timer.data = all;
+    (void)uv_timer_start(&all->timer, on_timer, LOOK_MS, LOOK_MS);
     int rc = decode_shared_init(&all->decode);
     return rc == PSC_OK ? lobby_init(&all->lobby, max_handshakes) : rc;
 }
@@ -567,6 +557,7 @@ void sessions_stop(struct sessions *all,
 {
     all->stopping = true;
     all->on_stopped = on_stopped;
+    uv_close((uv_handle_t *)&all->timer, NULL);
     refusal_log_tell(&all->log, psc_clock_mono_us(), true);
     struct session *next;
     for (struct session *s = all->first; s != NULL; s = next) {

@@ -18,8 +18,9 @@
  *
  * Every state may go to CLOSING, and each before READY has a deadline. Peers
  * in the first two, and those that enrol, are in the lobby (lobby.h). From
- * Hello on the collector looks every 10 s, and sends a Pulse if it has sent
- * nothing since the last look. */
+ * Hello on the collector sends a Pulse when it has sent nothing for 10 s. One
+ * timer looks at all sessions every second: a timer for each would wake us ten
+ * thousand times. */
 #ifndef PSC_COLLECTOR_SESSION_H
 #define PSC_COLLECTOR_SESSION_H
 
@@ -64,6 +65,7 @@ struct sessions {
     struct lobby lobby; /* sessions before the claim */
     struct refusal_log log;
     struct session *first; /* all of them */
+    uv_timer_t timer;      /* every second */
     unsigned n;
     unsigned max;       /* connections */
     size_t table_bytes; /* of all decoders */

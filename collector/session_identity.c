@@ -279,6 +279,7 @@ void session_take_hello(struct session *s, const struct wire_message *m)
     session_set_state(s, SESSION_CLAIMING);
     session_set_deadline(s, DATABASE_DEADLINE_S * PSC_US_PER_S);
     s->hello_done = true;
+    s->sent_ms = uv_now(s->all->loop);
     psc_conn_pause(&s->conn);
     s->claim.user = s;
     s->claim.on_done = on_claimed;

@@ -18,13 +18,11 @@ struct session {
     enum session_state state;
     struct lobby_guest guest; /* in all->lobby */
     struct psc_conn conn;
-    bool conn_open;   /* on_close is to come */
-    uv_timer_t timer; /* deadline, then pulse */
-    bool timer_open;
+    bool conn_open;      /* on_close is to come */
     int64_t deadline_us; /* monotonic; of the states before READY */
     unsigned n_requests; /* of the store, whose on_done is to come */
     bool hello_done;     /* pulses are sent from here on */
-    bool sent;           /* something, since the timer last fired */
+    uint64_t sent_ms;    /* by the loop's clock: the last frame */
 
     /* who it is, from the certificate and the claim */
     int64_t host_id;

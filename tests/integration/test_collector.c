@@ -472,9 +472,31 @@ static void pulses_come_while_nothing_happens(void **state)
     struct peer p;
     peer_world_enrol(&world, &id, "quiet");
     peer_world_begin(&world, &p, &id, 1);
-    peer_listen(&p, 21); /* the first look finds the Welcome sent */
-    assert_true(p.n_pulses >= 1);
-    assert_int_equal(p.refusal, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct wire_message m;
+        int64_t start_us = psc_clock_mono_us();
+        assert_true(client_await(&p.client, WIRE_PULSE, &m, 15));
+        int64_t us = psc_clock_mono_us() - start_us;
+        assert_in_range(us, 9 * PSC_US_PER_S, 13 * PSC_US_PER_S);
+    }
+    peer_close(&p);
+    peer_identity_fini(&id);
+}
+
+static void no_pulse_comes_beside_other_frames(void **state)
+{
+    (void)state;
+    struct peer_identity id;
+    struct peer p;
+    peer_world_enrol(&world, &id, "busy");
+    peer_world_begin(&world, &p, &id, 1);
+    for (uint64_t i = 1; i <= 4; i++) {
+        peer_tag(&p, "a", (int64_t)i);
+        assert_true(peer_batch(&p, i == 1, 0, NULL));
+        assert_true(peer_await_ack(&p, i, PEER_ACK_S));
+        peer_listen(&p, 7);
+    }
+    assert_int_equal(p.n_pulses, 0);
     peer_close(&p);
     peer_identity_fini(&id);
 }
@@ -548,6 +570,7 @@ int main(void)
         cmocka_unit_test(times_are_the_collectors),
         cmocka_unit_test(heartbeats_are_written_when_they_matter),
         cmocka_unit_test(pulses_come_while_nothing_happens),
+        cmocka_unit_test(no_pulse_comes_beside_other_frames),
         cmocka_unit_test(it_stops_within_two_seconds),
     };
     return cmocka_run_group_tests(tests, start_world, stop_world);
