@@ -513,3 +513,90 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
+-- All blocks of a chunk, opened; p_data NULL: for their levels. The sections
+-- must end where the index says.
+CREATE FUNCTION poolscope_data.chunk_blocks(
+    p_c poolscope_data.chunk_head, p_levels bytea, p_data bytea)
+RETURNS SETOF poolscope_data.chunk_block
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE ROWS 100 AS $$
+DECLARE
+    levels CONSTANT bytea := p_levels || ''::bytea; -- at hand, not toasted
+    data CONSTANT bytea := p_data || ''::bytea;
+    b poolscope_data.chunk_block;
+    slice record;
+    levels_end bigint := 0;
+    data_end bigint := 0;
+    last_id integer := 0;
+BEGIN
+    FOR block IN 0..p_c.blocks - 1 LOOP
+        slice := chunk_slice(p_c, block);
+        b := chunk_block_open(p_c, slice,
+            substr(levels, slice.levels_at::integer + 1,
+                   slice.levels_length::integer),
+            substr(data, slice.data_at::integer + 1,
+                   slice.data_length::integer));
+        IF slice.first_id <= last_id THEN
+            RAISE data_corrupted USING MESSAGE = 'chunk: bad index';
+        END IF;
+        last_id := b.ids[cardinality(b.ids)];
+        levels_end := slice.levels_at + slice.levels_length;
+        data_end := slice.data_at + slice.data_length;
+        RETURN NEXT b;
+    END LOOP;
+    IF levels_end <> length(levels) OR data_end <> length(data) THEN
+        RAISE data_corrupted
+            USING MESSAGE = 'chunk: there is more than the index says';
+    END IF;
+END $$;
+
+-- The entries that are there at the run's first snapshot.
+CREATE FUNCTION poolscope_data.chunk_starts(
+    p_c poolscope_data.chunk_head, p_levels bytea)
+RETURNS TABLE (id integer, flags integer, level bigint)
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE ROWS 3000 AS $$
+DECLARE
+    b poolscope_data.chunk_block;
+    last_id integer := 0;
+BEGIN
+    FOR b IN SELECT * FROM chunk_blocks(p_c, p_levels, NULL) LOOP
+        FOR i IN 1..cardinality(b.ids) LOOP
+            CONTINUE WHEN NOT b.present[i];
+            IF b.ids[i] = last_id THEN
+                RAISE data_corrupted USING MESSAGE =
+                    'chunk: an id has two entries at one snapshot';
+            END IF;
+            last_id := b.ids[i];
+            id := b.ids[i];
+            flags := b.flags[i];
+            level := b.levels[i];
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END $$;
+
+-- An id over the run, from the slices that chunk_find() names.
+CREATE FUNCTION poolscope_data.chunk_run(
+    p_c poolscope_data.chunk_head, p_levels bytea, p_data bytea, p_id integer)
+RETURNS TABLE (n bigint, at timestamptz, flags integer, allocs bigint,
+               frees bigint, outstanding bigint, bytes bigint,
+               value double precision)
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE ROWS 60 AS $$
+DECLARE
+    block integer := chunk_block_of(p_c, p_id);
+    b poolscope_data.chunk_block;
+    t record;
+BEGIN
+    IF block IS NULL THEN
+        RETURN;
+    END IF;
+    b := chunk_block_open(p_c, chunk_slice(p_c, block), p_levels, p_data);
+    IF NOT p_id = ANY (b.ids) THEN
+        RETURN;
+    END IF;
+    t := chunk_times(p_c);
+    RETURN QUERY
+    SELECT t.n[e.snapshot + 1], chunk_time(t.at_us[e.snapshot + 1]),
+        e.flags, e.allocs, e.frees, e.outstanding, e.bytes, e.value
+    FROM chunk_entries(p_c, b, p_id) e;
+END $$;

@@ -52,24 +52,10 @@ RETURNS TABLE (n bigint, at timestamptz, flags integer, allocs bigint,
                frees bigint, outstanding bigint, bytes bigint)
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 60
 SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c poolscope_data.chunk_head := chunk_open(p_head, 4);
-    block integer := chunk_block_of(c, p_id);
-    b poolscope_data.chunk_block;
-    t record;
 BEGIN
-    IF block IS NULL THEN
-        RETURN;
-    END IF;
-    b := chunk_block_open(c, chunk_slice(c, block), p_levels, p_data);
-    IF NOT p_id = ANY (b.ids) THEN
-        RETURN;
-    END IF;
-    t := chunk_times(c);
     RETURN QUERY
-    SELECT t.n[e.snapshot + 1], chunk_time(t.at_us[e.snapshot + 1]),
-        e.flags, e.allocs, e.frees, e.outstanding, e.bytes
-    FROM chunk_entries(c, b, p_id) e;
+    SELECT r.n, r.at, r.flags, r.allocs, r.frees, r.outstanding, r.bytes
+    FROM chunk_run(chunk_open(p_head, 4), p_levels, p_data, p_id) r;
 END $$;
 
 -- The same of a counter.
@@ -78,24 +64,10 @@ CREATE OR REPLACE FUNCTION poolscope_data.chunk_counter_points(
 RETURNS TABLE (n bigint, at timestamptz, value double precision)
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 60
 SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c poolscope_data.chunk_head := chunk_open(p_head, 1);
-    block integer := chunk_block_of(c, p_id);
-    b poolscope_data.chunk_block;
-    t record;
 BEGIN
-    IF block IS NULL THEN
-        RETURN;
-    END IF;
-    b := chunk_block_open(c, chunk_slice(c, block), p_levels, p_data);
-    IF NOT p_id = ANY (b.ids) THEN
-        RETURN;
-    END IF;
-    t := chunk_times(c);
     RETURN QUERY
-    SELECT t.n[e.snapshot + 1], chunk_time(t.at_us[e.snapshot + 1]),
-        e.value
-    FROM chunk_entries(c, b, p_id) e;
+    SELECT r.n, r.at, r.value
+    FROM chunk_run(chunk_open(p_head, 1), p_levels, p_data, p_id) r;
 END $$;
 
 -- The tags at the run's first snapshot.
@@ -104,44 +76,11 @@ CREATE OR REPLACE FUNCTION poolscope_data.chunk_levels(
 RETURNS TABLE (id integer, flags integer, bytes bigint)
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 3000
 SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c poolscope_data.chunk_head := chunk_open(p_head, 4);
-    levels CONSTANT bytea := p_levels || ''::bytea; -- at hand, not toasted
-    b poolscope_data.chunk_block;
-    slice record;
-    levels_end bigint := 0;
-    last_id integer := 0;
 BEGIN
-    FOR block IN 0..c.blocks - 1 LOOP
-        slice := chunk_slice(c, block);
-        b := chunk_block_open(c, slice,
-            substr(levels, slice.levels_at::integer + 1,
-                   slice.levels_length::integer), NULL);
-        IF slice.first_id <= last_id THEN
-            RAISE data_corrupted USING MESSAGE = 'chunk: bad index';
-        END IF;
-        last_id := 0;
-        FOR i IN 1..cardinality(b.ids) LOOP
-            CONTINUE WHEN NOT b.present[i];
-            IF b.ids[i] = last_id THEN
-                RAISE data_corrupted USING MESSAGE =
-                    'chunk: an id has two entries at one snapshot';
-            END IF;
-            last_id := b.ids[i];
-            id := b.ids[i];
-            flags := b.flags[i];
-            bytes := CASE WHEN flags & 8 = 0 THEN NULL
-                WHEN flags & 16 = 0 THEN b.levels[i]
-                ELSE chunk_whole(b.levels[i]) END;
-            RETURN NEXT;
-        END LOOP;
-        last_id := b.ids[cardinality(b.ids)];
-        levels_end := slice.levels_at + slice.levels_length;
-    END LOOP;
-    IF levels_end <> length(levels) THEN
-        RAISE data_corrupted
-            USING MESSAGE = 'chunk: there is more than the index says';
-    END IF;
+    RETURN QUERY
+    SELECT s.id, s.flags, CASE WHEN s.flags & 8 = 0 THEN NULL
+        WHEN s.flags & 16 = 0 THEN s.level ELSE chunk_whole(s.level) END
+    FROM chunk_starts(chunk_open(p_head, 4), p_levels) s;
 END $$;
 
 -- The counters there.
@@ -150,42 +89,11 @@ CREATE OR REPLACE FUNCTION poolscope_data.chunk_counter_levels(
 RETURNS TABLE (id integer, value double precision)
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 1000
 SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c poolscope_data.chunk_head := chunk_open(p_head, 1);
-    levels CONSTANT bytea := p_levels || ''::bytea; -- at hand, not toasted
-    b poolscope_data.chunk_block;
-    slice record;
-    levels_end bigint := 0;
-    last_id integer := 0;
 BEGIN
-    FOR block IN 0..c.blocks - 1 LOOP
-        slice := chunk_slice(c, block);
-        b := chunk_block_open(c, slice,
-            substr(levels, slice.levels_at::integer + 1,
-                   slice.levels_length::integer), NULL);
-        IF slice.first_id <= last_id THEN
-            RAISE data_corrupted USING MESSAGE = 'chunk: bad index';
-        END IF;
-        last_id := 0;
-        FOR i IN 1..cardinality(b.ids) LOOP
-            CONTINUE WHEN NOT b.present[i];
-            IF b.ids[i] = last_id THEN
-                RAISE data_corrupted USING MESSAGE =
-                    'chunk: an id has two entries at one snapshot';
-            END IF;
-            last_id := b.ids[i];
-            id := b.ids[i];
-            value := CASE WHEN b.flags[i] & 16 = 0 THEN b.levels[i]
-                ELSE chunk_real(b.levels[i]) END;
-            RETURN NEXT;
-        END LOOP;
-        last_id := b.ids[cardinality(b.ids)];
-        levels_end := slice.levels_at + slice.levels_length;
-    END LOOP;
-    IF levels_end <> length(levels) THEN
-        RAISE data_corrupted
-            USING MESSAGE = 'chunk: there is more than the index says';
-    END IF;
+    RETURN QUERY
+    SELECT s.id, CASE WHEN s.flags & 16 = 0 THEN s.level
+        ELSE chunk_real(s.level) END
+    FROM chunk_starts(chunk_open(p_head, 1), p_levels) s;
 END $$;
 
 -- The tags at the run's last snapshot.
@@ -197,35 +105,10 @@ LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 3000
 SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     c poolscope_data.chunk_head := chunk_open(p_head, 4);
-    levels CONSTANT bytea := p_levels || ''::bytea; -- at hand, not toasted
-    data CONSTANT bytea := p_data || ''::bytea;
-    b poolscope_data.chunk_block;
-    slice record;
-    levels_end bigint := 0;
-    data_end bigint := 0;
-    last_id integer := 0;
 BEGIN
-    FOR block IN 0..c.blocks - 1 LOOP
-        slice := chunk_slice(c, block);
-        b := chunk_block_open(c, slice,
-            substr(levels, slice.levels_at::integer + 1,
-                   slice.levels_length::integer),
-            substr(data, slice.data_at::integer + 1,
-                   slice.data_length::integer));
-        IF slice.first_id <= last_id THEN
-            RAISE data_corrupted USING MESSAGE = 'chunk: bad index';
-        END IF;
-        last_id := b.ids[cardinality(b.ids)];
-        levels_end := slice.levels_at + slice.levels_length;
-        data_end := slice.data_at + slice.data_length;
-        RETURN QUERY
-        SELECT e.id, e.flags, e.allocs, e.frees, e.outstanding, e.bytes
-        FROM chunk_entries(c, b, NULL) e;
-    END LOOP;
-    IF levels_end <> length(levels) OR data_end <> length(data) THEN
-        RAISE data_corrupted
-            USING MESSAGE = 'chunk: there is more than the index says';
-    END IF;
+    RETURN QUERY
+    SELECT e.id, e.flags, e.allocs, e.frees, e.outstanding, e.bytes
+    FROM chunk_blocks(c, p_levels, p_data) b, chunk_entries(c, b, NULL) e;
 END $$;
 
 -- The counters there.
@@ -236,35 +119,10 @@ LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 1000
 SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     c poolscope_data.chunk_head := chunk_open(p_head, 1);
-    levels CONSTANT bytea := p_levels || ''::bytea; -- at hand, not toasted
-    data CONSTANT bytea := p_data || ''::bytea;
-    b poolscope_data.chunk_block;
-    slice record;
-    levels_end bigint := 0;
-    data_end bigint := 0;
-    last_id integer := 0;
 BEGIN
-    FOR block IN 0..c.blocks - 1 LOOP
-        slice := chunk_slice(c, block);
-        b := chunk_block_open(c, slice,
-            substr(levels, slice.levels_at::integer + 1,
-                   slice.levels_length::integer),
-            substr(data, slice.data_at::integer + 1,
-                   slice.data_length::integer));
-        IF slice.first_id <= last_id THEN
-            RAISE data_corrupted USING MESSAGE = 'chunk: bad index';
-        END IF;
-        last_id := b.ids[cardinality(b.ids)];
-        levels_end := slice.levels_at + slice.levels_length;
-        data_end := slice.data_at + slice.data_length;
-        RETURN QUERY
-        SELECT e.id, e.value
-        FROM chunk_entries(c, b, NULL) e;
-    END LOOP;
-    IF levels_end <> length(levels) OR data_end <> length(data) THEN
-        RAISE data_corrupted
-            USING MESSAGE = 'chunk: there is more than the index says';
-    END IF;
+    RETURN QUERY
+    SELECT e.id, e.value
+    FROM chunk_blocks(c, p_levels, p_data) b, chunk_entries(c, b, NULL) e;
 END $$;
 
 GRANT EXECUTE ON FUNCTION
