@@ -373,17 +373,6 @@ static void on_open(struct psc_conn *conn)
     session_set_deadline(s, FIRST_FRAME_S * PSC_US_PER_S);
 }
 
-/* Why the connection ended, without the address that begins it. */
-static const char *why_ended(const struct session *s,
-                             const struct psc_error *reason)
-{
-    const char *address = psc_conn_peer_name(&s->conn);
-    size_t len = strlen(address);
-    bool has_it = strncmp(reason->msg, address, len) == 0 &&
-                  strncmp(reason->msg + len, ": ", 2) == 0;
-    return has_it ? reason->msg + len + 2 : reason->msg;
-}
-
 /* Why a connection that never became a session failed. */
 static void note_failed_peer(struct session *s, const struct psc_error *reason)
 {
@@ -398,7 +387,7 @@ static void note_failed_peer(struct session *s, const struct psc_error *reason)
     }
     metrics_refuse(s->all->metrics, code);
     refusal_log(&s->all->log, psc_clock_mono_us(), psc_conn_peer_name(&s->conn),
-                metrics_refusal_name(code), why_ended(s, reason));
+                metrics_refusal_name(code), reason->msg);
 }
 
 static void on_close(struct psc_conn *conn, const struct psc_error *reason)
@@ -409,7 +398,7 @@ static void on_close(struct psc_conn *conn, const struct psc_error *reason)
     if (s->state != SESSION_CLOSING) {
         if (s->host[0] != '\0') {
             psc_log_info("host %s at %s: %s", s->host,
-                         psc_conn_peer_name(&s->conn), why_ended(s, reason));
+                         psc_conn_peer_name(&s->conn), reason->msg);
         }
         if (s->host[0] == '\0' || reason->code == PSC_LIMIT) {
             note_failed_peer(s, reason);

@@ -467,7 +467,7 @@ static void keep_reason(struct psc_conn *c, const struct psc_error *reason)
     } else {
         c->reason = *reason;
     }
-    if (c->state >= PSC_CONN_HANDSHAKE) {
+    if (c->dialled && c->state >= PSC_CONN_HANDSHAKE) {
         psc_error_prefix(&c->reason, "%s", c->peer_name);
     }
 }

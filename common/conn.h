@@ -28,7 +28,8 @@ struct psc_conn_events {
     /* All that was queued has been handed to the kernel. May be NULL. */
     void (*on_drained)(struct psc_conn *c);
     /* The end. @reason->code is PSC_CLOSED for an orderly end by either
-     * side, otherwise what went wrong. The caller owns @c again. */
+     * side, otherwise what went wrong; who dialled is told which address it was
+     * about. The caller owns @c again. */
     void (*on_close)(struct psc_conn *c, const struct psc_error *reason);
 };
 

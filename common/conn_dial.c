@@ -293,6 +293,7 @@ int psc_conn_connect(struct psc_conn *c, uv_loop_t *loop, const char *host,
     uv_update_time(loop); /* the caller may have been busy for long */
     conn_init(c, loop, ctx, events, limits, user);
     c->dial = dial;
+    c->dialled = true;
     c->state = PSC_CONN_RESOLVING;
     conn_arm(c, c->deadline_ms);
     if (!dial->by_name) {

@@ -66,6 +66,7 @@ struct psc_conn {
     uint64_t heard_ms;    /* when the last byte came from the peer */
     uint64_t deadline_ms; /* of the states other than OPEN */
 
+    bool dialled;       /* a client: by psc_conn_connect() */
     bool tcp_open;      /* the handle waits for its close callback */
     bool timer_open;    /* likewise */
     bool reading;       /* uv_read_start() is on */
