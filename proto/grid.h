@@ -1,0 +1,86 @@
+/* The numbers of a table by position, and how packed columns change them:
+ * what a collector keeps of a host, and what readers of stored samples build
+ * again. Who names the entries is the caller's business: an entry has a `ref`,
+ * in a session the registry's index, in the store the fleet-wide id.
+ *
+ *   grid_clear (at a keyframe)  grid_add …  grid_apply  then read the changes
+ *
+ * docs/protocol.md gives the packed columns byte by byte. Pure. */
+#ifndef PSC_PROTO_GRID_H
+#define PSC_PROTO_GRID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/error.h"
+#include "proto/table.h"
+
+struct grid_entry {
+    uint32_t ref;  /* whose numbers they are */
+    uint8_t flags; /* TAG_…, ENTRY_… */
+    bool live;     /* in the present sample */
+    bool touched;  /* while a part is applied */
+};
+
+struct grid {
+    struct grid_entry *entries;
+    int64_t *now;     /* columns values an entry; 0 where it has none, and of
+                         an absent entry */
+    uint32_t columns; /* 1 or 4 */
+    uint32_t max;     /* entries, at most */
+    uint32_t n, cap;  /* entries there are, and allocated */
+    uint32_t n_live;
+    bool complete; /* a keyframe has been applied whole: deltas may follow */
+    void *(*resize)(void *memory, size_t bytes); /* realloc() or its like */
+};
+
+/* What one grid_apply() brought, by position. Shared by many grids, grown as
+ * the largest needs. */
+struct grid_changes {
+    uint32_t *changed, *gone;
+    uint32_t n_changed, n_gone, cap;
+    void *(*resize)(void *memory, size_t bytes);
+};
+
+/* The numbers of one part, as in struct columns. */
+struct grid_part {
+    struct psc_bytes gone, gaps, values;
+};
+
+/* @resize: NULL for realloc(); another one must be able to free by itself, or
+ * be what grid_fini() calls with 0 bytes. */
+void grid_init(struct grid *g, uint32_t columns, uint32_t max,
+               void *(*resize)(void *memory, size_t bytes));
+void grid_fini(struct grid *g);
+void grid_changes_init(struct grid_changes *c,
+                       void *(*resize)(void *memory, size_t bytes));
+void grid_changes_fini(struct grid_changes *c);
+
+/* A keyframe begins: no entries, not complete. Keeps the memory. */
+void grid_clear(struct grid *g);
+
+/* The next entry, absent at first. Returns 0, PSC_NOMEM or PSC_LIMIT. */
+PSC_MUST_CHECK int grid_add(struct grid *g, uint32_t ref, uint8_t flags);
+
+/* Apply a part's numbers. @first_new: the position from which a keyframe's
+ * first gap counts (0 in a delta). Hostile bytes give PSC_FORMAT, or PSC_NOMEM,
+ * and leave the grid incomplete until the next keyframe; success makes it
+ * complete. Bounded by the bytes of @part. */
+PSC_MUST_CHECK int grid_apply(struct grid *g, uint32_t first_new,
+                              const struct grid_part *part,
+                              struct grid_changes *changes,
+                              struct psc_error *err);
+
+/* Pack all live entries as a delta against nothing: what a keyframe's part
+ * has in gaps and values when its dictionary is this grid's, absent entries
+ * included. Appends to both; test them with psc_buf_error(). */
+void grid_pack(const struct grid *g, struct psc_buf *gaps,
+               struct psc_buf *values);
+
+static inline int64_t *grid_values(const struct grid *g, uint32_t i)
+{
+    return g->now + (size_t)i * g->columns;
+}
+
+#endif
