@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "cli/grid.h"
+#include "cli/listing.h"
 #include "common/log.h"
 
 #define WRAP_COLUMNS 78
@@ -133,7 +133,7 @@ int cli_no_format(const struct cli *cli, const struct command *command,
 void cli_print_wrapped(FILE *out, const char *lead, const char *text, int hang,
                        int width)
 {
-    int column = grid_text_width(lead);
+    int column = listing_text_width(lead);
     bool first = true; /* word of its line */
 
     width = width > 0 ? width : INT_MAX;
@@ -142,7 +142,7 @@ void cli_print_wrapped(FILE *out, const char *lead, const char *text, int hang,
         size_t len = strcspn(text, " \n");
         char word[WORD_MAX_BYTES];
         snprintf(word, sizeof word, "%.*s", (int)len, text);
-        int taken = grid_text_width(word);
+        int taken = listing_text_width(word);
         if (!first && len > 0 && taken >= width - column) {
             fprintf(out, "\n%*s", hang, "");
             column = hang;

@@ -251,18 +251,18 @@ void query_show(char *out, size_t cap, const char *value, enum show show,
     }
 }
 
-static enum grid_style status_style(const char *value)
+static enum listing_style status_style(const char *value)
 {
     static const struct {
         const char *text;
-        enum grid_style style;
+        enum listing_style style;
     } styles[] = {
-        {"reporting", GRID_GREEN}, {"silent", GRID_RED},
-        {"disabled", GRID_DIM},    {"open", GRID_RED},
-        {"critical", GRID_RED},    {"warning", GRID_YELLOW},
-        {"resolved", GRID_GREEN},  {"acknowledged", GRID_YELLOW},
-        {"usable", GRID_GREEN},    {"revoked", GRID_DIM},
-        {"used", GRID_DIM},        {"expired", GRID_DIM},
+        {"reporting", LISTING_GREEN}, {"silent", LISTING_RED},
+        {"disabled", LISTING_DIM},    {"open", LISTING_RED},
+        {"critical", LISTING_RED},    {"warning", LISTING_YELLOW},
+        {"resolved", LISTING_GREEN},  {"acknowledged", LISTING_YELLOW},
+        {"usable", LISTING_GREEN},    {"revoked", LISTING_DIM},
+        {"used", LISTING_DIM},        {"expired", LISTING_DIM},
     };
 
     for (size_t i = 0; i < sizeof styles / sizeof *styles; i++) {
@@ -270,7 +270,7 @@ static enum grid_style status_style(const char *value)
             return styles[i].style;
         }
     }
-    return GRID_PLAIN;
+    return LISTING_PLAIN;
 }
 
 static bool stands_right(enum show show)
@@ -280,13 +280,13 @@ static bool stands_right(enum show show)
            show == SHOW_SEEN;
 }
 
-static enum grid_room room_of(enum show show)
+static enum listing_room room_of(enum show show)
 {
     switch (show) {
-    case SHOW_NAME: return GRID_CUT;
-    case SHOW_TAIL: return GRID_TAIL;
-    case SHOW_PROSE: return GRID_BELOW;
-    default: return GRID_WHOLE;
+    case SHOW_NAME: return LISTING_CUT;
+    case SHOW_TAIL: return LISTING_TAIL;
+    case SHOW_PROSE: return LISTING_BELOW;
+    default: return LISTING_WHOLE;
     }
 }
 
@@ -315,19 +315,20 @@ static const char *host_of_all(const PGresult *result)
 }
 
 /* @without: the column to leave out, or NULL. */
-static void fill(struct grid *g, const struct query *q, const PGresult *result,
-                 const char *without)
+static void fill(struct listing *g, const struct query *q,
+                 const PGresult *result, const char *without)
 {
-    const struct query_column *shown[GRID_COLUMNS_MAX];
+    const struct query_column *shown[LISTING_COLUMNS_MAX];
     int64_t now_us = psc_clock_wall_us();
     size_t n = 0;
     char text[1024];
 
     for (const struct query_column *c = q->columns; c->name; c++) {
         bool told = c->show == SHOW_SEEN || has_values(result, c->name);
-        if (n < GRID_COLUMNS_MAX && told &&
+        if (n < LISTING_COLUMNS_MAX && told &&
             (!without || strcmp(c->name, without) != 0)) {
-            grid_column(g, c->title, stands_right(c->show), room_of(c->show));
+            listing_column(g, c->title, stands_right(c->show),
+                           room_of(c->show));
             shown[n++] = c;
         }
     }
@@ -335,9 +336,9 @@ static void fill(struct grid *g, const struct query *q, const PGresult *result,
         for (size_t i = 0; i < n; i++) {
             const char *value = query_value(result, row, shown[i]->name);
             query_show(text, sizeof text, value, shown[i]->show, now_us);
-            grid_add(g, text,
-                     shown[i]->show == SHOW_STATUS ? status_style(value)
-                                                   : GRID_PLAIN);
+            listing_add(g, text,
+                        shown[i]->show == SHOW_STATUS ? status_style(value)
+                                                      : LISTING_PLAIN);
         }
     }
 }
@@ -345,7 +346,7 @@ static void fill(struct grid *g, const struct query *q, const PGresult *result,
 static int print_table(struct cli *cli, const struct query *q,
                        const PGresult *result, struct psc_error *err)
 {
-    struct grid g;
+    struct listing g;
     int rc = 0;
 
     if (PQntuples(result) == 0) {
@@ -354,16 +355,16 @@ static int print_table(struct cli *cli, const struct query *q,
         }
         return 0;
     }
-    grid_init(&g);
+    listing_init(&g);
     const char *host = q->host_above ? host_of_all(result) : NULL;
     if (host) {
         printf("Host %s\n", host);
     }
     fill(&g, q, result, host ? "host" : NULL);
-    if (grid_print(&g, stdout, cli->width, 0, cli->color) != 0) {
+    if (listing_print(&g, stdout, cli->width, 0, cli->color) != 0) {
         rc = psc_error_set(err, PSC_NOMEM, "out of memory");
     }
-    grid_fini(&g);
+    listing_fini(&g);
     return rc;
 }
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "cli/cli.h"
-#include "cli/grid.h"
+#include "cli/listing.h"
 
 /* How a table shows a column's value. */
 enum show {

@@ -15,7 +15,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "cli/grid.h"
+#include "cli/listing.h"
 #include "cli/live.h"
 #include "cli/top.h"
 #include "cli/units.h"
@@ -169,13 +169,13 @@ static int make_rows(struct screen *s)
 
 /* --- a table --- */
 
-static void add_count(struct grid *g, bool exists, int64_t n,
-                      enum grid_style style)
+static void add_count(struct listing *g, bool exists, int64_t n,
+                      enum listing_style style)
 {
-    grid_add(g, exists ? unit_count(n).text : "", style);
+    listing_add(g, exists ? unit_count(n).text : "", style);
 }
 
-static void add_delta(struct grid *g, int64_t bytes)
+static void add_delta(struct listing *g, int64_t bytes)
 {
     char text[72] = "";
 
@@ -183,10 +183,10 @@ static void add_delta(struct grid *g, int64_t bytes)
         snprintf(text, sizeof text, "%s%s", bytes > 0 ? "+" : "",
                  unit_bytes((double)bytes).text);
     }
-    grid_add(g, text,
-             bytes > 0   ? GRID_RED
-             : bytes < 0 ? GRID_GREEN
-                         : GRID_PLAIN);
+    listing_add(g, text,
+                bytes > 0   ? LISTING_RED
+                : bytes < 0 ? LISTING_GREEN
+                            : LISTING_PLAIN);
 }
 
 /* Whether any tag counts allocs and frees: Linux' own pools do not. */
@@ -200,7 +200,7 @@ static bool has_allocs(const struct screen *s)
     return false;
 }
 
-static void add_row(const struct screen *s, struct grid *g,
+static void add_row(const struct screen *s, struct listing *g,
                     const struct row *row, bool allocs)
 {
     const struct reading_tag *tag = &s->now.tags[row->i];
@@ -208,21 +208,21 @@ static void add_row(const struct screen *s, struct grid *g,
     char name[TABLE_KEY_MAX_BYTES + 1];
 
     snprintf(name, sizeof name, "%.*s", (int)text.len, (const char *)text.data);
-    grid_add(g, pool_name(reading_pool(&s->now, row->i)), GRID_PLAIN);
-    grid_add(g, name, GRID_PLAIN);
+    listing_add(g, pool_name(reading_pool(&s->now, row->i)), LISTING_PLAIN);
+    listing_add(g, name, LISTING_PLAIN);
     if (allocs) {
-        add_count(g, tag->flags & TAG_ALLOCS, tag->allocs, GRID_PLAIN);
-        add_count(g, tag->flags & TAG_FREES, tag->frees, GRID_PLAIN);
+        add_count(g, tag->flags & TAG_ALLOCS, tag->allocs, LISTING_PLAIN);
+        add_count(g, tag->flags & TAG_FREES, tag->frees, LISTING_PLAIN);
     }
-    add_count(g, tag->flags & TAG_OUTSTANDING, tag->outstanding, GRID_PLAIN);
-    grid_add(g, unit_bytes((double)tag->bytes).text, GRID_PLAIN);
+    add_count(g, tag->flags & TAG_OUTSTANDING, tag->outstanding, LISTING_PLAIN);
+    listing_add(g, unit_bytes((double)tag->bytes).text, LISTING_PLAIN);
     if (reading_count(&s->last) > 0) {
         add_delta(g, tag->bytes - bytes_before(&s->last, &s->now, row->i));
         add_delta(g, row->growth);
     }
     add_count(g, tag->outstanding > 0 && (tag->flags & TAG_OUTSTANDING),
               tag->outstanding > 0 ? tag->bytes / tag->outstanding : 0,
-              GRID_PLAIN);
+              LISTING_PLAIN);
 }
 
 static int print_rows(const struct screen *s, size_t max_rows, FILE *out)
@@ -232,27 +232,27 @@ static int print_rows(const struct screen *s, size_t max_rows, FILE *out)
         return 0;
     }
     bool allocs = has_allocs(s);
-    struct grid g;
+    struct listing g;
 
-    grid_init(&g);
-    grid_column(&g, "POOL", false, GRID_WHOLE);
-    grid_column(&g, "TAG", false, GRID_CUT);
+    listing_init(&g);
+    listing_column(&g, "POOL", false, LISTING_WHOLE);
+    listing_column(&g, "TAG", false, LISTING_CUT);
     if (allocs) {
-        grid_column(&g, "ALLOCS", true, GRID_WHOLE);
-        grid_column(&g, "FREES", true, GRID_WHOLE);
+        listing_column(&g, "ALLOCS", true, LISTING_WHOLE);
+        listing_column(&g, "FREES", true, LISTING_WHOLE);
     }
-    grid_column(&g, "DIFF", true, GRID_WHOLE);
-    grid_column(&g, "BYTES", true, GRID_WHOLE);
+    listing_column(&g, "DIFF", true, LISTING_WHOLE);
+    listing_column(&g, "BYTES", true, LISTING_WHOLE);
     if (reading_count(&s->last) > 0) {
-        grid_column(&g, "CHANGE", true, GRID_WHOLE);
-        grid_column(&g, "SINCE START", true, GRID_WHOLE);
+        listing_column(&g, "CHANGE", true, LISTING_WHOLE);
+        listing_column(&g, "SINCE START", true, LISTING_WHOLE);
     }
-    grid_column(&g, "PER ALLOC", true, GRID_WHOLE);
+    listing_column(&g, "PER ALLOC", true, LISTING_WHOLE);
     for (size_t i = 0; i < s->n_rows && i < max_rows; i++) {
         add_row(s, &g, &s->rows[i], allocs);
     }
-    int rc = grid_print(&g, out, s->cli->width, 0, s->cli->color);
-    grid_fini(&g);
+    int rc = listing_print(&g, out, s->cli->width, 0, s->cli->color);
+    listing_fini(&g);
     return rc;
 }
 

@@ -12,7 +12,7 @@
 
 #include <locale.h>
 
-#include "cli/grid.h"
+#include "cli/listing.h"
 #include "cli/plot.h"
 #include "cli/query.h"
 #include "cli/top.h"
@@ -29,112 +29,113 @@ static FILE *into_text(void)
     return out;
 }
 
-static void grid_lines_up_and_cuts(void **state)
+static void listing_lines_up_and_cuts(void **state)
 {
-    struct grid g;
+    struct listing g;
     (void)state;
-    grid_init(&g);
-    grid_column(&g, "TAG", false, GRID_CUT);
-    grid_column(&g, "BYTES", true, GRID_WHOLE);
-    grid_add(&g, "a-rather-long-name-of-a-tag", GRID_PLAIN);
-    grid_add(&g, "12 MiB", GRID_PLAIN);
-    grid_add(&g, "f\033[2Jlp\n", GRID_RED);
-    grid_add(&g, "1 B", GRID_PLAIN);
+    listing_init(&g);
+    listing_column(&g, "TAG", false, LISTING_CUT);
+    listing_column(&g, "BYTES", true, LISTING_WHOLE);
+    listing_add(&g, "a-rather-long-name-of-a-tag", LISTING_PLAIN);
+    listing_add(&g, "12 MiB", LISTING_PLAIN);
+    listing_add(&g, "f\033[2Jlp\n", LISTING_RED);
+    listing_add(&g, "1 B", LISTING_PLAIN);
     FILE *out = into_text();
-    assert_int_equal(grid_print(&g, out, 24, 0, false), 0);
+    assert_int_equal(listing_print(&g, out, 24, 0, false), 0);
     fclose(out);
     assert_string_equal(text, "TAG                BYTES\n"
                               "a-rather-long-n~  12 MiB\n"
                               "f?[2Jlp?             1 B\n");
     out = into_text();
-    assert_int_equal(grid_print(&g, out, 0, 1, true), 0);
+    assert_int_equal(listing_print(&g, out, 0, 1, true), 0);
     fclose(out);
     assert_non_null(strstr(text, "\033[1mTAG"));
     assert_non_null(strstr(text, "a-rather-long-name-of-a-tag  12 MiB\n"));
     assert_null(strstr(text, "lp"));
-    grid_fini(&g);
+    listing_fini(&g);
 }
 
-static void grid_counts_columns_of_utf8(void **state)
+static void listing_counts_columns_of_utf8(void **state)
 {
     (void)state;
     if (!setlocale(LC_CTYPE, "C.UTF-8")) {
         skip();
     }
-    assert_int_equal(grid_text_width("größe"), 5);
-    assert_int_equal(grid_text_width("\xff\xfe"), 2);
-    assert_int_equal(grid_text_width("漢"), 2);
+    assert_int_equal(listing_text_width("größe"), 5);
+    assert_int_equal(listing_text_width("\xff\xfe"), 2);
+    assert_int_equal(listing_text_width("漢"), 2);
 }
 
 /* What does not fit is left out, not cut in the middle of a number. */
-static void grid_leaves_out_whole_columns(void **state)
+static void listing_leaves_out_whole_columns(void **state)
 {
-    struct grid g;
+    struct listing g;
     (void)state;
-    grid_init(&g);
-    grid_column(&g, "HOST", false, GRID_CUT);
-    grid_column(&g, "BYTES", true, GRID_WHOLE);
-    grid_column(&g, "RUNS OUT", true, GRID_WHOLE);
-    grid_add(&g, "db-1", GRID_PLAIN);
-    grid_add(&g, "12.0 MiB", GRID_PLAIN);
-    grid_add(&g, "", GRID_PLAIN);
+    listing_init(&g);
+    listing_column(&g, "HOST", false, LISTING_CUT);
+    listing_column(&g, "BYTES", true, LISTING_WHOLE);
+    listing_column(&g, "RUNS OUT", true, LISTING_WHOLE);
+    listing_add(&g, "db-1", LISTING_PLAIN);
+    listing_add(&g, "12.0 MiB", LISTING_PLAIN);
+    listing_add(&g, "", LISTING_PLAIN);
     FILE *out = into_text();
-    assert_int_equal(grid_print(&g, out, 21, 0, false), 0);
+    assert_int_equal(listing_print(&g, out, 21, 0, false), 0);
     fclose(out);
     assert_string_equal(text, "HOST     BYTES\ndb-1  12.0 MiB\n");
     out = into_text();
-    assert_int_equal(grid_print(&g, out, 24, 0, false), 0);
+    assert_int_equal(listing_print(&g, out, 24, 0, false), 0);
     fclose(out);
     assert_string_equal(text, "HOST     BYTES  RUNS OUT\ndb-1  12.0 MiB\n");
-    grid_fini(&g);
+    listing_fini(&g);
 }
 
 /* Of a path the end tells; a message is read in full. */
-static void grid_shortens_as_columns_ask(void **state)
+static void listing_shortens_as_columns_ask(void **state)
 {
-    struct grid g;
+    struct listing g;
     (void)state;
-    grid_init(&g);
-    grid_column(&g, "COUNTER", false, GRID_WHOLE);
-    grid_column(&g, "INSTANCE", false, GRID_TAIL);
-    grid_column(&g, "MESSAGE", false, GRID_BELOW);
-    grid_add(&g, "node_oom", GRID_PLAIN);
-    grid_add(&g, "/system.slice/nginx.service", GRID_PLAIN);
-    grid_add(&g, "out of memory: killed 17", GRID_PLAIN);
+    listing_init(&g);
+    listing_column(&g, "COUNTER", false, LISTING_WHOLE);
+    listing_column(&g, "INSTANCE", false, LISTING_TAIL);
+    listing_column(&g, "MESSAGE", false, LISTING_BELOW);
+    listing_add(&g, "node_oom", LISTING_PLAIN);
+    listing_add(&g, "/system.slice/nginx.service", LISTING_PLAIN);
+    listing_add(&g, "out of memory: killed 17", LISTING_PLAIN);
     FILE *out = into_text();
-    assert_int_equal(grid_print(&g, out, 24, 0, false), 0);
+    assert_int_equal(listing_print(&g, out, 24, 0, false), 0);
     fclose(out);
     assert_string_equal(text, "COUNTER   INSTANCE\n"
                               "node_oom  ~nginx.service\n"
                               "    out of memory:\n"
                               "    killed 17\n");
     out = into_text();
-    assert_int_equal(grid_print(&g, out, 65, 0, false), 0);
+    assert_int_equal(listing_print(&g, out, 65, 0, false), 0);
     fclose(out);
     assert_non_null(strstr(text, "nginx.service  out of memory: killed 17\n"));
-    grid_fini(&g);
+    listing_fini(&g);
 }
 
-static void grid_survives_narrow_terminals(void **state)
+static void listing_survives_narrow_terminals(void **state)
 {
-    struct grid g;
+    struct listing g;
     (void)state;
-    grid_init(&g);
-    grid_column(&g, "HOST", false, GRID_CUT);
-    grid_column(&g, "ONE", true, GRID_WHOLE);
-    grid_column(&g, "TWO", true, GRID_WHOLE);
+    listing_init(&g);
+    listing_column(&g, "HOST", false, LISTING_CUT);
+    listing_column(&g, "ONE", true, LISTING_WHOLE);
+    listing_column(&g, "TWO", true, LISTING_WHOLE);
     for (int i = 0; i < 3; i++) {
-        grid_add(&g, "0123456789012345678901234567890123456789", GRID_PLAIN);
+        listing_add(&g, "0123456789012345678901234567890123456789",
+                    LISTING_PLAIN);
     }
     for (int width = 1; width < 60; width++) {
         FILE *out = into_text();
-        assert_int_equal(grid_print(&g, out, width, 0, false), 0);
+        assert_int_equal(listing_print(&g, out, width, 0, false), 0);
         fclose(out);
         for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
             assert_true(strlen(line) <= (size_t)width);
         }
     }
-    grid_fini(&g);
+    listing_fini(&g);
 }
 
 static void plot_draws_a_ramp(void **state)
@@ -273,11 +274,11 @@ static void patterns_match(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grid_lines_up_and_cuts),
-        cmocka_unit_test(grid_counts_columns_of_utf8),
-        cmocka_unit_test(grid_leaves_out_whole_columns),
-        cmocka_unit_test(grid_shortens_as_columns_ask),
-        cmocka_unit_test(grid_survives_narrow_terminals),
+        cmocka_unit_test(listing_lines_up_and_cuts),
+        cmocka_unit_test(listing_counts_columns_of_utf8),
+        cmocka_unit_test(listing_leaves_out_whole_columns),
+        cmocka_unit_test(listing_shortens_as_columns_ask),
+        cmocka_unit_test(listing_survives_narrow_terminals),
         cmocka_unit_test(plot_draws_a_ramp),
         cmocka_unit_test(plot_labels_what_is_constant),
         cmocka_unit_test(plot_survives_odd_points),

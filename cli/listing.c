@@ -1,5 +1,5 @@
-/* A table for people. See grid.h. */
-#include "cli/grid.h"
+/* A table for people. See listing.h. */
+#include "cli/listing.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -13,12 +13,12 @@
 #define STYLE_OFF    "\033[0m"
 #define STYLE_HEADER "\033[1m"
 
-void grid_init(struct grid *g)
+void listing_init(struct listing *g)
 {
     memset(g, 0, sizeof *g);
 }
 
-void grid_clear(struct grid *g)
+void listing_clear(struct listing *g)
 {
     for (size_t i = 0; i < g->n_cells; i++) {
         free(g->cells[i].text);
@@ -27,17 +27,17 @@ void grid_clear(struct grid *g)
     g->error = 0;
 }
 
-void grid_fini(struct grid *g)
+void listing_fini(struct listing *g)
 {
-    grid_clear(g);
+    listing_clear(g);
     free(g->cells);
     memset(g, 0, sizeof *g);
 }
 
-void grid_column(struct grid *g, const char *title, bool right,
-                 enum grid_room room)
+void listing_column(struct listing *g, const char *title, bool right,
+                    enum listing_room room)
 {
-    if (g->n_columns < GRID_COLUMNS_MAX) {
+    if (g->n_columns < LISTING_COLUMNS_MAX) {
         g->titles[g->n_columns] = title;
         g->right[g->n_columns] = right;
         g->room[g->n_columns] = room;
@@ -59,7 +59,7 @@ static void tame(char *text)
     }
 }
 
-void grid_add(struct grid *g, const char *text, enum grid_style style)
+void listing_add(struct listing *g, const char *text, enum listing_style style)
 {
     if (g->error != 0) {
         return;
@@ -85,7 +85,7 @@ void grid_add(struct grid *g, const char *text, enum grid_style style)
     g->n_cells++;
 }
 
-size_t grid_rows(const struct grid *g)
+size_t listing_rows(const struct listing *g)
 {
     return g->n_columns == 0 ? 0 : g->n_cells / g->n_columns;
 }
@@ -125,7 +125,7 @@ static size_t fit(const char *text, int columns, int *used)
     return (size_t)(p - text);
 }
 
-int grid_text_width(const char *text)
+int listing_text_width(const char *text)
 {
     int used;
 
@@ -133,29 +133,29 @@ int grid_text_width(const char *text)
     return used;
 }
 
-const char *grid_style_on(enum grid_style style)
+const char *listing_style_on(enum listing_style style)
 {
     switch (style) {
-    case GRID_RED: return "\033[31m";
-    case GRID_YELLOW: return "\033[33m";
-    case GRID_GREEN: return "\033[32m";
-    case GRID_DIM: return "\033[2m";
-    case GRID_PLAIN: break;
+    case LISTING_RED: return "\033[31m";
+    case LISTING_YELLOW: return "\033[33m";
+    case LISTING_GREEN: return "\033[32m";
+    case LISTING_DIM: return "\033[2m";
+    case LISTING_PLAIN: break;
     }
     return "";
 }
 
-static bool may_cut(const struct grid *g, size_t c)
+static bool may_cut(const struct listing *g, size_t c)
 {
-    return g->room[c] == GRID_CUT || g->room[c] == GRID_TAIL;
+    return g->room[c] == LISTING_CUT || g->room[c] == LISTING_TAIL;
 }
 
-static void measure(const struct grid *g, size_t rows, int *widths)
+static void measure(const struct listing *g, size_t rows, int *widths)
 {
     for (size_t c = 0; c < g->n_columns; c++) {
-        widths[c] = grid_text_width(g->titles[c]);
+        widths[c] = listing_text_width(g->titles[c]);
         for (size_t r = 0; r < rows; r++) {
-            int width = grid_text_width(g->cells[r * g->n_columns + c].text);
+            int width = listing_text_width(g->cells[r * g->n_columns + c].text);
             widths[c] = width > widths[c] ? width : widths[c];
         }
     }
@@ -174,7 +174,7 @@ static bool fits(size_t n, int total, const int *widths)
 
 /* How many of @n columns fit into @total if some are cut: the last ones are
  * left out whole. One at least. */
-static size_t count_fitting(const struct grid *g, size_t n, int total,
+static size_t count_fitting(const struct listing *g, size_t n, int total,
                             const int *widths)
 {
     int taken = 0;
@@ -191,7 +191,7 @@ static size_t count_fitting(const struct grid *g, size_t n, int total,
 }
 
 /* Cut the widest of @n columns that may be until all fit into @total. */
-static void squeeze(const struct grid *g, size_t n, int total, int *widths)
+static void squeeze(const struct listing *g, size_t n, int total, int *widths)
 {
     int over = -total - GAP;
 
@@ -234,7 +234,7 @@ static void put_text(struct line *line, const char *text, size_t len,
 static const char *tail(const char *text, int columns)
 {
     mbstate_t state = {0};
-    int over = grid_text_width(text) - columns;
+    int over = listing_text_width(text) - columns;
     int width;
 
     while (over > 0 && *text) {
@@ -245,17 +245,17 @@ static const char *tail(const char *text, int columns)
 }
 
 static void print_cell(struct line *line, const char *text, int width,
-                       bool right, enum grid_room room, const char *style)
+                       bool right, enum listing_room room, const char *style)
 {
     int used;
     size_t len = fit(text, width, &used);
     bool cut = text[len] != '\0' && width > 1;
-    bool from_left = cut && room == GRID_TAIL;
+    bool from_left = cut && room == LISTING_TAIL;
 
     if (from_left) {
         text = tail(text, width - 1);
         len = strlen(text);
-        used = grid_text_width(text) + 1;
+        used = listing_text_width(text) + 1;
     } else if (cut) {
         len = fit(text, width - 1, &used);
         used++;
@@ -266,8 +266,8 @@ static void print_cell(struct line *line, const char *text, int width,
     line->blanks += right ? 0 : width - used;
 }
 
-static void print_row(const struct grid *g, FILE *out, size_t n,
-                      const int *widths, const struct grid_cell *cells,
+static void print_row(const struct listing *g, FILE *out, size_t n,
+                      const int *widths, const struct listing_cell *cells,
                       bool color)
 {
     struct line line = {.out = out};
@@ -275,7 +275,7 @@ static void print_row(const struct grid *g, FILE *out, size_t n,
     for (size_t c = 0; c < n; c++) {
         const char *style = "";
         if (color) {
-            style = cells ? grid_style_on(cells[c].style) : STYLE_HEADER;
+            style = cells ? listing_style_on(cells[c].style) : STYLE_HEADER;
         }
         line.blanks += c > 0 ? GAP : 0;
         print_cell(&line, cells ? cells[c].text : g->titles[c], widths[c],
@@ -284,11 +284,11 @@ static void print_row(const struct grid *g, FILE *out, size_t n,
     fputc('\n', out);
 }
 
-int grid_print(const struct grid *g, FILE *out, int width, size_t max_rows,
-               bool color)
+int listing_print(const struct listing *g, FILE *out, int width,
+                  size_t max_rows, bool color)
 {
-    int widths[GRID_COLUMNS_MAX] = {0};
-    size_t rows = grid_rows(g);
+    int widths[LISTING_COLUMNS_MAX] = {0};
+    size_t rows = listing_rows(g);
     size_t n = g->n_columns;
 
     if (g->error != 0 || n == 0) {
@@ -296,7 +296,7 @@ int grid_print(const struct grid *g, FILE *out, int width, size_t max_rows,
     }
     rows = max_rows > 0 && rows > max_rows ? max_rows : rows;
     measure(g, rows, widths);
-    bool below = width > 0 && n > 1 && g->room[n - 1] == GRID_BELOW &&
+    bool below = width > 0 && n > 1 && g->room[n - 1] == LISTING_BELOW &&
                  !fits(n, width, widths);
     if (width > 0) {
         n = count_fitting(g, below ? n - 1 : n, width, widths);
@@ -304,7 +304,7 @@ int grid_print(const struct grid *g, FILE *out, int width, size_t max_rows,
     }
     print_row(g, out, n, widths, NULL, color);
     for (size_t r = 0; r < rows; r++) {
-        const struct grid_cell *cells = &g->cells[r * g->n_columns];
+        const struct listing_cell *cells = &g->cells[r * g->n_columns];
         print_row(g, out, n, widths, cells, color);
         if (below && *cells[g->n_columns - 1].text) {
             cli_print_wrapped(out, "    ", cells[g->n_columns - 1].text, 4,
