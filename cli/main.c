@@ -20,6 +20,7 @@ static const struct command *const commands[] = {
     &command_counters,
     &command_drivers,
     &command_psql,
+    &command_fsck,
     &command_token,
     &command_host,
     &command_migrate,
