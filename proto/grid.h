@@ -5,11 +5,13 @@
  *
  *   grid_clear (at a keyframe)  grid_add …  grid_apply  then read the changes
  *
- * docs/protocol.md gives the packed columns byte by byte. Pure. */
+ * docs/protocol.md gives the packed columns byte by byte. Pure; grid.c needs
+ * nothing but common/buf and common/error. */
 #ifndef PSC_PROTO_GRID_H
 #define PSC_PROTO_GRID_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/buf.h"
@@ -20,8 +22,13 @@ struct grid_entry {
     uint32_t ref;  /* whose numbers they are */
     uint8_t flags; /* TAG_…, ENTRY_… */
     bool live;     /* in the present sample */
-    bool touched;  /* while a part is applied */
+    bool gone;     /* while a part is applied: it said so */
+    bool mark;     /* the caller's; false when added */
 };
+
+/* Like realloc(): NULL when there is no memory, or never returns. With 0 bytes
+ * it frees. */
+typedef void *grid_resize(void *memory, size_t bytes);
 
 struct grid {
     struct grid_entry *entries;
@@ -32,15 +39,15 @@ struct grid {
     uint32_t n, cap;  /* entries there are, and allocated */
     uint32_t n_live;
     bool complete; /* a keyframe has been applied whole: deltas may follow */
-    void *(*resize)(void *memory, size_t bytes); /* realloc() or its like */
+    grid_resize *resize;
 };
 
-/* What one grid_apply() brought, by position. Shared by many grids, grown as
- * the largest needs. */
+/* What one grid_apply() brought, by position, ascending. Shared by many grids,
+ * grown as the largest needs. */
 struct grid_changes {
     uint32_t *changed, *gone;
     uint32_t n_changed, n_gone, cap;
-    void *(*resize)(void *memory, size_t bytes);
+    grid_resize *resize;
 };
 
 /* The numbers of one part, as in struct columns. */
@@ -48,17 +55,19 @@ struct grid_part {
     struct psc_bytes gone, gaps, values;
 };
 
-/* @resize: NULL for realloc(); another one must be able to free by itself, or
- * be what grid_fini() calls with 0 bytes. */
+/* @resize: NULL for realloc() and free(). */
 void grid_init(struct grid *g, uint32_t columns, uint32_t max,
-               void *(*resize)(void *memory, size_t bytes));
+               grid_resize *resize);
 void grid_fini(struct grid *g);
-void grid_changes_init(struct grid_changes *c,
-                       void *(*resize)(void *memory, size_t bytes));
+void grid_changes_init(struct grid_changes *c, grid_resize *resize);
 void grid_changes_fini(struct grid_changes *c);
 
 /* A keyframe begins: no entries, not complete. Keeps the memory. */
 void grid_clear(struct grid *g);
+
+/* Make room for @more entries, no more than needed. Returns 0 or PSC_NOMEM;
+ * beyond the maximum there is nothing to grow and adding tells so. */
+PSC_MUST_CHECK int grid_reserve(struct grid *g, uint32_t more);
 
 /* The next entry, absent at first. Returns 0, PSC_NOMEM or PSC_LIMIT. */
 PSC_MUST_CHECK int grid_add(struct grid *g, uint32_t ref, uint8_t flags);
@@ -66,7 +75,7 @@ PSC_MUST_CHECK int grid_add(struct grid *g, uint32_t ref, uint8_t flags);
 /* Apply a part's numbers. @first_new: the position from which a keyframe's
  * first gap counts (0 in a delta). Hostile bytes give PSC_FORMAT, or PSC_NOMEM,
  * and leave the grid incomplete until the next keyframe; success makes it
- * complete. Bounded by the bytes of @part. */
+ * complete. The work is bounded by the bytes of @part. */
 PSC_MUST_CHECK int grid_apply(struct grid *g, uint32_t first_new,
                               const struct grid_part *part,
                               struct grid_changes *changes,
@@ -74,9 +83,11 @@ PSC_MUST_CHECK int grid_apply(struct grid *g, uint32_t first_new,
 
 /* Pack all live entries as a delta against nothing: what a keyframe's part
  * has in gaps and values when its dictionary is this grid's, absent entries
- * included. Appends to both; test them with psc_buf_error(). */
-void grid_pack(const struct grid *g, struct psc_buf *gaps,
-               struct psc_buf *values);
+ * included. @bound (NULL: none) may change a copy of an entry's values before
+ * they are packed. Appends to both; test them with psc_buf_error(). In
+ * grid_pack.c, which needs pack.c. */
+void grid_pack(const struct grid *g, void (*bound)(uint8_t flags, int64_t *row),
+               struct psc_buf *gaps, struct psc_buf *values);
 
 static inline int64_t *grid_values(const struct grid *g, uint32_t i)
 {

@@ -15,7 +15,8 @@
  *
  * What the writer promises: integers are within STORED_VALUE_MAX, no two
  * entries of a dictionary that are not 0 have the same id. Readers survive
- * any bytes. Pure. */
+ * any bytes. Pure; stored.c needs nothing but grid.c, common/buf and
+ * common/error. */
 #ifndef PSC_PROTO_STORED_H
 #define PSC_PROTO_STORED_H
 
@@ -26,8 +27,8 @@ enum { STORED_VERSION = 1 };
 
 enum stored_kind { STORED_NONE = 0, STORED_DELTA = 1, STORED_KEYFRAME = 2 };
 
-/* Begin a table: version and count of names. Then stored_name() for each, then
- * stored_numbers(). */
+/* Write a table: version and count of names, then each name, then the numbers.
+ * They append; test with psc_buf_error(). */
 void stored_begin(struct psc_buf *out, uint32_t n_names);
 void stored_name(struct psc_buf *out, uint8_t flags, uint32_t id);
 void stored_numbers(struct psc_buf *out, const struct grid_part *part);
