@@ -1,6 +1,7 @@
 /* A batch on its way from a session to the store: one sample of one host, all
  * parts of it, sanitised, in one piece of memory. Names are local indices of
- * the registries until the unit is stored. */
+ * the registries until the unit is stored; numbers are packed as they will be
+ * stored. */
 #ifndef PSC_COLLECTOR_BATCH_H
 #define PSC_COLLECTOR_BATCH_H
 
@@ -8,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/stored.h"
 #include "proto/table.h"
 
 struct ingest_queue;
@@ -29,7 +31,21 @@ enum batch_outcome {
     BATCH_REFUSED,    /* the database refuses it for now */
 };
 
+/* One table as proto/stored.h says. What is stored of it:
+ *
+ *   stored_begin(out, n_names)
+ *   stored_name(out, name_flags[i], id of local[i])   for each name
+ *   psc_buf_append(out, packed, packed_bytes)
+ *
+ * The id is registry_known_id() of the local index, 0 if that is not above 0
+ * or the index is REGISTRY_NONE: the entry is nobody's. */
 struct batch_table {
+    uint32_t n_changed; /* entries that the sample changed, for metrics */
+    uint32_t n_names;
+    uint32_t packed_bytes;
+    uint32_t *local;     /* local index in the registry, n_names of them */
+    uint8_t *name_flags; /* of each name */
+    uint8_t *packed;     /* what comes behind the names */
     enum batch_kind kind;
     uint32_t n; /* changed entries; all of them at a keyframe */
     uint32_t n_gone;
