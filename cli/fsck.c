@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
@@ -87,9 +88,13 @@ static void show_bar(struct fsck *f)
 static void tell(struct fsck *f, const char *host, const char *kind,
                  int64_t span_us, int64_t n_from, int64_t n_to, const char *why)
 {
-    char span[48];
+    time_t span_s = (time_t)(span_us / PSC_US_PER_S);
+    char span[32] = "";
+    struct tm tm;
     clear_bar(f);
-    query_time_text(span, span_us);
+    if (gmtime_r(&span_s, &tm) != NULL) {
+        (void)strftime(span, sizeof span, "%Y-%m-%d %H:%M UTC", &tm);
+    }
     printf("%s: chunk of %s from %s, samples %" PRId64 " to %" PRId64 ": %s\n",
            host, kind, span, n_from, n_to, why);
     f->damaged++;

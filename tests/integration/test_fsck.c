@@ -1,0 +1,205 @@
+/* `poolscope fsck`: silent about whole chunks, and names every one that is
+ * damaged, wherever the damage is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sql/codec/chunk_writer.h"
+#include "tests/lib/spawn.h"
+#include "tests/lib/store.h"
+
+enum { ENTRIES = 100, SNAPSHOTS = 60 };
+#define MINUTE_US INT64_C(60000000)
+#define HOUR_1_US INT64_C(1767225600000000) /* 2026-01-01 00:00 UTC */
+
+static char out[16384];
+static long long alpha, beta;
+
+/* Both streams of `poolscope fsck [HOST]`; returns its exit code. */
+static int fsck(const char *host)
+{
+    char command[512];
+    snprintf(command, sizeof(command), "%s fsck %s %s '%s' 2>&1",
+             spawn_program("poolscope"), host, test_store.db.option,
+             test_store.db.place);
+    const char *const argv[] = {"/bin/sh", "-c", command, NULL};
+    return spawn_capture(argv, out, sizeof(out), 60);
+}
+
+static void has(const char *part)
+{
+    if (strstr(out, part) == NULL) {
+        fail_msg("no '%s' in:\n%s", part, out);
+    }
+}
+
+/* A run that begins with sample @n at @at_us, one a minute. */
+static struct chunk_sections pack(struct chunk_writer *w, int64_t n,
+                                  int64_t at_us)
+{
+    static const uint8_t boot[CHUNK_BOOT_BYTES] = {1};
+    struct chunk_sections c;
+    for (int64_t i = 0; i < SNAPSHOTS; i++) {
+        int64_t at = at_us + i * MINUTE_US;
+        assert_int_equal(chunk_writer_snapshot(w, n + i, at, at, boot), 0);
+        for (uint32_t id = 1; id <= ENTRIES; id++) {
+            int64_t values[4] = {i * id, i, i * id - i, 4096 * (i + id)};
+            assert_int_equal(chunk_writer_put(w, id, 15, values), 0);
+        }
+    }
+    assert_int_equal(chunk_writer_finish(w, &c), 0);
+    return c;
+}
+
+static void insert(const char *table, long long host_id, int64_t n,
+                   int64_t at_us, const struct chunk_sections *c)
+{
+    char sql[512];
+    snprintf(sql, sizeof(sql),
+             "INSERT INTO poolscope_data.%s SELECT %lld, t, %lld, %lld, t, "
+             "t + interval '59 minutes', %d, $1, $2, $3 "
+             "FROM to_timestamp(%lld) t",
+             table, host_id, (long long)n, (long long)n + SNAPSHOTS - 1,
+             SNAPSHOTS, (long long)(at_us / 1000000));
+    const char *values[] = {(const char *)c->head.data,
+                            (const char *)c->levels.data,
+                            (const char *)c->data.data};
+    const int lengths[] = {(int)c->head.len, (int)c->levels.len,
+                           (int)c->data.len};
+    const int formats[] = {1, 1, 1};
+    PGresult *r = PQexecParams(test_store.owner, sql, 3, NULL, values, lengths,
+                               formats, 0);
+    if (PQresultStatus(r) != PGRES_COMMAND_OK) {
+        fail_msg("%s", PQerrorMessage(test_store.owner));
+    }
+    PQclear(r);
+}
+
+/* Three hours of both tables of a host. */
+static void fill(long long host_id)
+{
+    static const struct {
+        const char *table;
+        uint32_t columns;
+    } tables[] = {{"tag_chunk", 4}, {"counter_chunk", 1}};
+    for (size_t t = 0; t < 2; t++) {
+        struct chunk_writer w;
+        chunk_writer_init(&w, tables[t].columns, &chunk_openssl);
+        for (int64_t i = 0; i < 3; i++) {
+            int64_t n = 1 + i * SNAPSHOTS;
+            int64_t at_us = HOUR_1_US + i * SNAPSHOTS * MINUTE_US;
+            struct chunk_sections c = pack(&w, n, at_us);
+            insert(tables[t].table, host_id, n, at_us, &c);
+        }
+        chunk_writer_fini(&w);
+    }
+    (void)test_sql_textf(test_store.owner,
+                         "INSERT INTO poolscope_data.host_settle "
+                         "VALUES (%lld, 180, 180) RETURNING 1",
+                         host_id);
+}
+
+/* Change alpha's chunk of tags from sample 61 on. */
+static void change(const char *set)
+{
+    (void)test_sql_textf(test_store.owner,
+                         "UPDATE poolscope_data.tag_chunk SET %s WHERE "
+                         "host_id = %lld AND n_from = 61 RETURNING 1",
+                         set, alpha);
+}
+
+static void store(const char *save)
+{
+    test_sql(test_store.owner, save);
+}
+
+static int begin(void **state)
+{
+    if (test_store_begin(state) != 0) {
+        return -1;
+    }
+    alpha = test_host_enrol(test_store.writer, "alpha");
+    beta = test_host_enrol(test_store.writer, "beta");
+    fill(alpha);
+    fill(beta);
+    return 0;
+}
+
+static void fsck_passes_what_is_whole(void **state)
+{
+    (void)state;
+    assert_int_equal(fsck(""), 0);
+    has("12 chunks of 2 hosts");
+    has("all whole");
+    assert_int_equal(fsck("'al*'"), 0);
+    has("6 chunks of 1 host");
+    assert_int_equal(fsck("nobody"), 1);
+}
+
+static void fsck_names_what_is_damaged(void **state)
+{
+    static const struct {
+        const char *set, *why;
+    } damages[] = {
+        {"head = overlay(head PLACING '\\x02' FROM 1)", "version"},
+        {"head = set_byte(head, 20, get_byte(head, 20) # 1)", "checksum"},
+        {"levels = set_byte(levels, 3, get_byte(levels, 3) # 128)", "block 0"},
+        {"data = set_byte(data, octet_length(data) - 9, "
+         "get_byte(data, octet_length(data) - 9) # 4)",
+         "block 3"},
+        {"data = substr(data, 1, octet_length(data) - 1)", "block 3"},
+        {"n_to = 119", "its row says otherwise"},
+        {"at_to = at_to + interval '1 microsecond'", "its times"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(damages) / sizeof(*damages); i++) {
+        store("BEGIN; CREATE TEMP TABLE kept AS "
+              "SELECT * FROM poolscope_data.tag_chunk WHERE n_from = 61; "
+              "COMMIT");
+        change(damages[i].set);
+        assert_int_equal(fsck(""), 1);
+        has("alpha: chunk of tags from 2026-01-01 01:00 UTC, samples 61 to 1");
+        has(damages[i].why);
+        has("some are damaged");
+        assert_null(strstr(out, "beta"));
+        store("BEGIN; DELETE FROM poolscope_data.tag_chunk "
+              "WHERE n_from = 61; INSERT INTO poolscope_data.tag_chunk "
+              "SELECT * FROM kept; DROP TABLE kept; COMMIT");
+    }
+    assert_int_equal(fsck(""), 0);
+}
+
+static void fsck_finds_samples_told_twice(void **state)
+{
+    (void)state;
+    store("UPDATE poolscope_data.host_settle SET counters_n = 179");
+    assert_int_equal(fsck("alpha"), 1);
+    has("chunk of counters from 2026-01-01 02:00 UTC");
+    has("goes beyond what is settled");
+    store("UPDATE poolscope_data.host_settle SET counters_n = 180");
+
+    struct chunk_writer w;
+    chunk_writer_init(&w, 4, &chunk_openssl);
+    struct chunk_sections c = pack(&w, 100, HOUR_1_US + 9 * 60 * MINUTE_US);
+    insert("tag_chunk", beta, 100, HOUR_1_US + 9 * 60 * MINUTE_US, &c);
+    chunk_writer_fini(&w);
+    assert_int_equal(fsck(""), 1);
+    has("beta: chunk of tags from");
+    has("shares samples with another");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fsck_passes_what_is_whole),
+        cmocka_unit_test(fsck_names_what_is_damaged),
+        cmocka_unit_test(fsck_finds_samples_told_twice),
+    };
+    return cmocka_run_group_tests(tests, begin, test_store_end);
+}
