@@ -1,1 +1,2 @@
 -- Comes with the two tiers.
+SELECT;
