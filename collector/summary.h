@@ -1,0 +1,71 @@
+/* A host's day, or month, as a summary: a chunk whose snapshots are hours, or
+ * days, with two entries a tag. Pure.
+ *
+ *   id 2t      allocs: least bytes; outstanding: the last; bytes: the last
+ *   id 2t + 1  allocs: first bytes; outstanding: mean bytes; bytes: greatest
+ *
+ * Of a counter the same, all values doubles, without the last outstanding.
+ * Statistics are over the samples that have the tag, each counted once; a
+ * day's mean is that of its hours, each by its samples. A snapshot's n is
+ * hours (days) since 2000, at and wall are its beginning.
+ *
+ * Happy path: summary_begin_day, summary_add for every chunk of samples,
+ * summary_finish; or summary_begin_month, summary_add_day for every day. The
+ * order does not matter. Memory is kept for the next one. */
+#ifndef PSC_COLLECTOR_SUMMARY_H
+#define PSC_COLLECTOR_SUMMARY_H
+
+#include "common/map.h"
+#include "sql/codec/chunk_runs.h"
+#include "sql/codec/chunk_writer.h"
+
+enum {
+    SUMMARY_HOURS = 24,     /* of a day */
+    SUMMARY_STEPS_MAX = 31, /* hours of a day, or days of a month */
+};
+
+struct summary {
+    uint32_t columns; /* of the chunks that are added: 4 tags, 1 counters */
+    int64_t from_us;  /* beginning of the day or month */
+    int64_t step_us;  /* an hour or a day */
+    uint32_t steps;
+    uint32_t snapshots[SUMMARY_STEPS_MAX]; /* samples in each */
+    struct psc_map ids;                    /* of 4 bytes */
+    struct summary_stat *stats;            /* steps of them an id; owned */
+    uint32_t cap;                          /* ids that stats has room for */
+    struct chunk_writer writer;
+    struct chunk_clock clock; /* scratch */
+};
+
+/* @digest is borrowed. */
+void summary_init(struct summary *s, const struct chunk_digest *digest);
+void summary_fini(struct summary *s);
+
+/* Begin with nothing: the 24 hours from @day_us on. */
+void summary_begin_day(struct summary *s, uint32_t columns, int64_t day_us);
+
+/* Begin with nothing: @days days from @month_us on. */
+void summary_begin_month(struct summary *s, uint32_t columns, int64_t month_us,
+                         uint32_t days);
+
+/* Add what a chunk of samples has within the day. Returns 0, PSC_NOMEM,
+ * PSC_LIMIT (too many ids), PSC_FORMAT or PSC_UNSUPPORTED; after a failure
+ * begin anew. */
+PSC_MUST_CHECK int summary_add(struct summary *s, struct psc_bytes head,
+                               struct psc_bytes levels, struct psc_bytes data,
+                               struct psc_error *err);
+
+/* Add a day, whose hours have @snapshots samples. Returns likewise. */
+PSC_MUST_CHECK int summary_add_day(struct summary *s, struct psc_bytes head,
+                                   struct psc_bytes levels,
+                                   struct psc_bytes data,
+                                   const uint32_t snapshots[SUMMARY_HOURS],
+                                   struct psc_error *err);
+
+/* Pack it; s->snapshots tells how many samples each step has. @out points into
+ * @s until the next one. Returns 0, PSC_MISSING (there is nothing in it),
+ * PSC_NOMEM, PSC_LIMIT or PSC_UNSUPPORTED. */
+PSC_MUST_CHECK int summary_finish(struct summary *s, struct chunk_sections *out,
+                                  struct psc_error *err);
+
+#endif
