@@ -65,11 +65,6 @@ void pgparam_null(struct pgparams *p)
     put(p, NULL, 0, false);
 }
 
-void pgparam_int16(struct pgparams *p, int16_t v)
-{
-    put_scalar(p, (uint16_t)v, 2);
-}
-
 void pgparam_int32(struct pgparams *p, int32_t v)
 {
     put_scalar(p, (uint32_t)v, 4);
@@ -163,6 +158,11 @@ static void put_number(struct psc_buf *b, uint64_t v, unsigned bytes)
     }
 }
 
+void pgarray_int16(struct psc_buf *b, int16_t v)
+{
+    put_number(b, (uint16_t)v, 2);
+}
+
 void pgarray_int32(struct psc_buf *b, int32_t v)
 {
     put_number(b, (uint32_t)v, 4);
@@ -173,22 +173,41 @@ void pgarray_int64(struct psc_buf *b, int64_t v)
     put_number(b, (uint64_t)v, 8);
 }
 
-void pgarray_double(struct psc_buf *b, double v)
-{
-    put_number(b, double_bits(v), 8);
-}
-
 void pgarray_time(struct psc_buf *b, int64_t us)
 {
     put_number(b, time_bits(us), 8);
 }
 
-void pgarray_text(struct psc_buf *b, const void *text, size_t len)
+void pgarray_time_or_null(struct psc_buf *b, int64_t us)
+{
+    if (us == 0) {
+        pgarray_null(b);
+    } else {
+        pgarray_time(b, us);
+    }
+}
+
+void pgarray_bytes(struct psc_buf *b, const void *data, size_t len)
 {
     uint8_t *at = add_element(b, 4 + len);
     if (at != NULL) {
         store_be(at, len, 4);
-        memcpy(at + 4, text, len);
+        if (len > 0) {
+            memcpy(at + 4, data, len);
+        }
+    }
+}
+
+size_t pgarray_open(struct psc_buf *b)
+{
+    (void)add_element(b, 4);
+    return b->len;
+}
+
+void pgarray_close(struct psc_buf *b, size_t opened)
+{
+    if (psc_buf_error(b) == PSC_OK) {
+        store_be(b->data + opened - 4, b->len - opened, 4);
     }
 }
 
@@ -273,9 +292,9 @@ void pgarray_reader_init(struct pgarray_reader *r, const PGresult *res, int row,
     }
 }
 
-static bool next(struct pgarray_reader *r, unsigned bytes, uint64_t *v)
+bool pgarray_next_bytes(struct pgarray_reader *r, struct psc_bytes *v)
 {
-    *v = 0;
+    *v = (struct psc_bytes){NULL, 0};
     if (r->in.len < 4) {
         return false;
     }
@@ -285,13 +304,28 @@ static bool next(struct pgarray_reader *r, unsigned bytes, uint64_t *v)
     if (len == UINT32_MAX) {
         return false;
     }
-    if (len != bytes || len > r->in.len) {
+    if (len > r->in.len) {
         r->in.len = 0;
         return false;
     }
-    *v = load_be(r->in.data, bytes);
+    *v = (struct psc_bytes){r->in.data, len};
     r->in.data += len;
     r->in.len -= len;
+    return true;
+}
+
+static bool next(struct pgarray_reader *r, unsigned bytes, uint64_t *v)
+{
+    struct psc_bytes element;
+    *v = 0;
+    if (!pgarray_next_bytes(r, &element)) {
+        return false;
+    }
+    if (element.len != bytes) {
+        r->in.len = 0;
+        return false;
+    }
+    *v = load_be(element.data, bytes);
     return true;
 }
 

@@ -18,7 +18,6 @@ struct pgparams {
 };
 
 void pgparam_null(struct pgparams *p);
-void pgparam_int16(struct pgparams *p, int16_t v);
 void pgparam_int32(struct pgparams *p, int32_t v);
 void pgparam_int64(struct pgparams *p, int64_t v);
 void pgparam_double(struct pgparams *p, double v);
@@ -36,19 +35,27 @@ void pgparam_array(struct pgparams *p, const struct psc_buf *b);
 /* Arrays of one dimension: begin, put each element, end. Elements may be
  * NULL. Errors are sticky in @b. */
 enum pgarray_type {
-    PGARRAY_INT4 = 23,
+    PGARRAY_BYTEA = 17,
     PGARRAY_INT8 = 20,
-    PGARRAY_FLOAT8 = 701,
+    PGARRAY_INT2 = 21,
+    PGARRAY_INT4 = 23,
     PGARRAY_TEXT = 25,
     PGARRAY_TIMESTAMPTZ = 1184,
+    PGARRAY_UUID = 2950,
 };
 void pgarray_begin(struct psc_buf *b, enum pgarray_type type);
 void pgarray_null(struct psc_buf *b);
+void pgarray_int16(struct psc_buf *b, int16_t v);
 void pgarray_int32(struct psc_buf *b, int32_t v);
 void pgarray_int64(struct psc_buf *b, int64_t v);
-void pgarray_double(struct psc_buf *b, double v);
 void pgarray_time(struct psc_buf *b, int64_t us);
-void pgarray_text(struct psc_buf *b, const void *text, size_t len);
+void pgarray_time_or_null(struct psc_buf *b, int64_t us); /* 0: NULL */
+/* Of text, bytea or uuid. */
+void pgarray_bytes(struct psc_buf *b, const void *data, size_t len);
+/* One of text or bytea whose bytes are appended to @b in between. Returns what
+ * pgarray_close() wants. */
+size_t pgarray_open(struct psc_buf *b);
+void pgarray_close(struct psc_buf *b, size_t opened);
 void pgarray_end(struct psc_buf *b);
 
 /* Results in binary; 0, "" or false for NULL and for what does not fit. */
@@ -70,5 +77,7 @@ void pgarray_reader_init(struct pgarray_reader *r, const PGresult *res, int row,
 bool pgarray_next_int32(struct pgarray_reader *r, int32_t *v);
 bool pgarray_next_int64(struct pgarray_reader *r, int64_t *v);
 bool pgarray_next_double(struct pgarray_reader *r, double *v);
+/* Of text or bytea; borrowed from the result. */
+bool pgarray_next_bytes(struct pgarray_reader *r, struct psc_bytes *v);
 
 #endif

@@ -114,6 +114,7 @@ struct store_poll {
     void (*on_disabled)(struct store_poll *r, int64_t host_id);
     struct psc_buf metrics; /* in: JSON with a final NUL */
     int64_t registry_epoch; /* out */
+    int64_t settle_span_us; /* out: setting settle_span, above 0 */
 };
 
 /* Fill a registry with what the database knows. */
@@ -138,7 +139,8 @@ struct store_intern {
     unsigned n;
 };
 
-/* Batches of many hosts in one transaction, in order of host and seq. */
+/* Batches of many hosts in one statement; those of a host together, in order of
+ * seq. */
 #define STORE_UNIT_MAX 512
 struct store_unit {
     struct pglink_job job;
@@ -158,14 +160,16 @@ struct store_reject {
     char reason[256];
 };
 
+#define STORE_ARRAYS 20
+
 struct store {
-    struct pglink units;              /* intern, unit, reject */
-    struct pglink control;            /* all else */
-    const char *collector;            /* our name */
-    char *conninfo;                   /* owned */
-    struct registry *tags, *counters; /* borrowed */
-    struct psc_buf array[9];          /* scratch of statements, reused */
-    unsigned n_running;               /* links not stopped */
+    struct pglink units;                /* intern, unit, reject */
+    struct pglink control;              /* all else */
+    const char *collector;              /* our name */
+    char *conninfo;                     /* owned */
+    struct registry *tags, *counters;   /* borrowed */
+    struct psc_buf array[STORE_ARRAYS]; /* scratch of statements, reused */
+    unsigned n_running;                 /* links not stopped */
     void (*on_stopped)(struct store *s);
 };
 

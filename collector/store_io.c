@@ -20,11 +20,9 @@ enum {
 static const struct pglink_statement unit_statements[] = {
     {"intern_tags", "SELECT poolscope_api.intern_tags($1, $2, $3)"},
     {"intern_counters", "SELECT poolscope_api.intern_counters($1, $2)"},
-    {"unit_lock", "SELECT poolscope_api.unit_lock($1)"},
-    {"batch_store",
-     "SELECT poolscope_api.batch_store($1, $2, $3, $4, $5, $6, $7, $8, $9, "
-     "$10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, "
-     "$24, $25, $26)"},
+    {"unit_store",
+     "SELECT poolscope_api.unit_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
+     "$11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"},
     {"batch_reject",
      "SELECT poolscope_api.batch_reject($1, $2, $3, $4, $5, $6)"},
     {NULL, NULL},
@@ -40,7 +38,8 @@ static const struct pglink_statement control_statements[] = {
     {"renew", "SELECT result, host FROM poolscope_api.renew($1, $2, $3)"},
     {"heartbeat",
      "SELECT poolscope_api.host_heartbeat($1, $2, $3, $4, $5, $6)"},
-    {"poll", "SELECT registry_epoch, disabled FROM poolscope_api.poll($1, $2)"},
+    {"poll", "SELECT registry_epoch, disabled, settle_span_us"
+             " FROM poolscope_api.poll($1, $2)"},
     {"tags", "SELECT tag_id, pool, tag, flags FROM poolscope_api.tags()"},
     {"counters",
      "SELECT counter_id, counter, instance FROM poolscope_api.counters()"},
@@ -401,6 +400,7 @@ static void on_poll_result(struct pglink_job *job, unsigned index,
     struct pgarray_reader disabled;
     (void)index;
     r->registry_epoch = pgresult_int64(res, 0, 0);
+    r->settle_span_us = pgresult_int64(res, 0, 2);
     pgarray_reader_init(&disabled, res, 0, 1);
     for (uint32_t i = 0; i < disabled.n; i++) {
         int64_t host_id;

@@ -7,19 +7,6 @@
 #include "collector/store.h"
 #include "common/clock.h"
 
-enum {
-    A_TAG_IDS,
-    A_ALLOCS,
-    A_FREES,
-    A_OUTSTANDING,
-    A_BYTES,
-    A_TAGS_GONE,
-    A_COUNTER_IDS,
-    A_REALS,
-    A_COUNTERS_GONE,
-    N_ARRAYS,
-};
-
 static struct store *store_of(const struct pglink_job *job)
 {
     return job->user;
@@ -33,12 +20,12 @@ static void put_name(struct store_intern *r, unsigned i, struct psc_buf *a)
     r->flags[i] = r->registry->entries[r->index[i]].new_flags;
     if (r->counters) {
         size_t name = strlen((const char *)key.data);
-        pgarray_text(&a[0], key.data, name);
-        pgarray_text(&a[1], key.data + name + 1, key.len - name - 1);
+        pgarray_bytes(&a[0], key.data, name);
+        pgarray_bytes(&a[1], key.data + name + 1, key.len - name - 1);
     } else {
         const char *pool = pool_name((enum pool)key.data[0]);
-        pgarray_text(&a[0], pool, strlen(pool));
-        pgarray_text(&a[1], key.data + 1, key.len - 1);
+        pgarray_bytes(&a[0], pool, strlen(pool));
+        pgarray_bytes(&a[1], key.data + 1, key.len - 1);
         pgarray_int32(&a[2], r->flags[i]);
     }
 }
@@ -106,158 +93,168 @@ void store_intern(struct store *s, struct store_intern *r)
 
 /* ---- units ---- */
 
-static void put_column(struct psc_buf *a, bool has, int64_t value)
+/* unit_store()'s parameters, in order. */
+enum {
+    A_HOST,
+    A_SESSION,
+    A_STREAM,
+    A_PREV_SEQ,
+    A_FIRST_SEQ,
+    A_SEQ,
+    A_AT,
+    A_WALL_AT,
+    A_BOOT,
+    A_BOOT_AT,
+    A_MISSED,
+    A_TAGS_KIND,
+    A_COUNTERS_KIND,
+    A_TAGS,
+    A_COUNTERS,
+    A_EXTRA_OF,
+    A_DRIVERS,
+    A_EVENTS,
+    A_SOURCES,
+    A_ALIASES,
+    N_ARRAYS,
+};
+_Static_assert(N_ARRAYS <= STORE_ARRAYS, "the store has fewer");
+
+static void begin_arrays(struct psc_buf *a)
 {
-    if (has) {
-        pgarray_int64(a, value);
-    } else {
+    static const enum pgarray_type type[N_ARRAYS] = {
+        [A_HOST] = PGARRAY_INT8,          [A_SESSION] = PGARRAY_INT8,
+        [A_STREAM] = PGARRAY_UUID,        [A_PREV_SEQ] = PGARRAY_INT8,
+        [A_FIRST_SEQ] = PGARRAY_INT8,     [A_SEQ] = PGARRAY_INT8,
+        [A_AT] = PGARRAY_TIMESTAMPTZ,     [A_WALL_AT] = PGARRAY_TIMESTAMPTZ,
+        [A_BOOT] = PGARRAY_UUID,          [A_BOOT_AT] = PGARRAY_TIMESTAMPTZ,
+        [A_MISSED] = PGARRAY_INT8,        [A_TAGS_KIND] = PGARRAY_INT2,
+        [A_COUNTERS_KIND] = PGARRAY_INT2, [A_TAGS] = PGARRAY_BYTEA,
+        [A_COUNTERS] = PGARRAY_BYTEA,     [A_EXTRA_OF] = PGARRAY_INT4,
+        [A_DRIVERS] = PGARRAY_TEXT,       [A_EVENTS] = PGARRAY_TEXT,
+        [A_SOURCES] = PGARRAY_TEXT,       [A_ALIASES] = PGARRAY_TEXT,
+    };
+    for (unsigned i = 0; i < N_ARRAYS; i++) {
+        pgarray_begin(&a[i], type[i]);
+    }
+}
+
+static void put_table(struct psc_buf *a, const struct registry *registry,
+                      const struct batch_table *t)
+{
+    if (t->kind == BATCH_NO_TABLE) {
         pgarray_null(a);
+        return;
     }
+    size_t opened = pgarray_open(a);
+    stored_begin(a, t->n_names);
+    for (uint32_t i = 0; i < t->n_names; i++) {
+        int32_t id = t->local[i] == REGISTRY_NONE
+                         ? 0
+                         : registry_known_id(registry, t->local[i]);
+        stored_name(a, t->name_flags[i], id > 0 ? (uint32_t)id : 0);
+    }
+    psc_buf_append(a, t->packed, t->packed_bytes);
+    pgarray_close(a, opened);
 }
 
-static void build_tags(struct store *s, const struct batch_table *t)
+static void put_text(struct psc_buf *a, const char *text)
 {
-    struct psc_buf *a = s->array;
-    pgarray_begin(&a[A_TAG_IDS], PGARRAY_INT4);
-    pgarray_begin(&a[A_TAGS_GONE], PGARRAY_INT4);
-    for (unsigned col = 0; col < TABLE_COLUMNS_MAX; col++) {
-        pgarray_begin(&a[A_ALLOCS + col], PGARRAY_INT8);
-    }
-    for (uint32_t i = 0; i < t->n; i++) {
-        int32_t id = registry_known_id(s->tags, t->index[i]);
-        if (id <= 0) {
-            continue; /* the registry is full */
-        }
-        pgarray_int32(&a[A_TAG_IDS], id);
-        for (unsigned col = 0; col < TABLE_COLUMNS_MAX; col++) {
-            put_column(&a[A_ALLOCS + col], (t->flags[i] >> col & 1) != 0,
-                       t->values[(size_t)i * TABLE_COLUMNS_MAX + col]);
-        }
-    }
-    for (uint32_t i = 0; i < t->n_gone; i++) {
-        int32_t id = registry_known_id(s->tags, t->gone[i]);
-        if (id > 0) {
-            pgarray_int32(&a[A_TAGS_GONE], id);
-        }
+    if (text == NULL) {
+        pgarray_null(a);
+    } else {
+        pgarray_bytes(a, text, strlen(text));
     }
 }
 
-static void build_counters(struct store *s, const struct batch_table *t)
+/* What few batches have; @n: of those before it. */
+static void put_extras(struct psc_buf *a, const struct batch *b, int32_t *n)
 {
-    struct psc_buf *a = s->array;
-    pgarray_begin(&a[A_COUNTER_IDS], PGARRAY_INT4);
-    pgarray_begin(&a[A_REALS], PGARRAY_FLOAT8);
-    pgarray_begin(&a[A_COUNTERS_GONE], PGARRAY_INT4);
-    for (uint32_t i = 0; i < t->n; i++) {
-        int32_t id = registry_known_id(s->counters, t->index[i]);
-        if (id > 0) {
-            pgarray_int32(&a[A_COUNTER_IDS], id);
-            pgarray_double(&a[A_REALS], t->reals[i]);
-        }
+    if (b->drivers == NULL && b->events == NULL && b->sources == NULL &&
+        b->aliases == NULL) {
+        pgarray_int32(&a[A_EXTRA_OF], 0);
+        return;
     }
-    for (uint32_t i = 0; i < t->n_gone; i++) {
-        int32_t id = registry_known_id(s->counters, t->gone[i]);
-        if (id > 0) {
-            pgarray_int32(&a[A_COUNTERS_GONE], id);
-        }
-    }
+    pgarray_int32(&a[A_EXTRA_OF], ++*n);
+    put_text(&a[A_DRIVERS], b->drivers);
+    put_text(&a[A_EVENTS], b->events);
+    put_text(&a[A_SOURCES], b->sources);
+    put_text(&a[A_ALIASES], b->aliases);
 }
 
-/* Arrays @from to before @to, or as many NULLs when there is no table. */
-static void put_arrays(struct store *s, struct pgparams *p,
-                       enum batch_kind kind, unsigned from, unsigned to)
-{
-    for (unsigned i = from; i < to; i++) {
-        if (kind == BATCH_NO_TABLE) {
-            pgparam_null(p);
-        } else {
-            pgarray_end(&s->array[i]);
-            pgparam_array(p, &s->array[i]);
-        }
-    }
-}
-
-static int send_batch(struct store *s, struct pglink *link,
+static void put_batch(const struct store *s, struct psc_buf *a,
                       const struct batch *b)
 {
-    struct pgparams p = {.n = 0};
-    build_tags(s, &b->tags);
-    build_counters(s, &b->counters);
-    pgparam_int64(&p, b->host_id);
-    pgparam_int64(&p, b->session);
-    pgparam_uuid(&p, b->stream);
-    pgparam_int64(&p, (int64_t)b->prev_seq);
-    pgparam_int64(&p, (int64_t)b->first_seq);
-    pgparam_int64(&p, (int64_t)b->seq);
-    pgparam_time(&p, b->at_us);
-    pgparam_time(&p, b->wall_us);
-    pgparam_uuid(&p, b->boot_id);
-    pgparam_time_or_null(&p, b->boot_at_us);
-    pgparam_int64(&p, (int64_t)(b->missed_ticks & (uint64_t)INT32_MAX));
-    pgparam_int16(&p, (int16_t)b->tags.kind);
-    put_arrays(s, &p, b->tags.kind, A_TAG_IDS, A_COUNTER_IDS);
-    pgparam_int16(&p, (int16_t)b->counters.kind);
-    put_arrays(s, &p, b->counters.kind, A_COUNTER_IDS, N_ARRAYS);
-    pgparam_text(&p, b->drivers);
-    pgparam_text(&p, b->events);
-    pgparam_text(&p, b->sources);
-    pgparam_text(&p, b->aliases);
-    for (unsigned i = 0; i < N_ARRAYS; i++) {
-        if (psc_buf_error(&s->array[i]) != PSC_OK) {
-            return psc_buf_error(&s->array[i]);
-        }
-    }
-    return pglink_send(link, "batch_store", p.n, p.param);
-}
-
-/* Lock every host's cursor in one order first, so that two collectors that
- * hold the same hosts for a moment wait instead of deadlocking. */
-static int send_lock(struct store *s, struct pglink *link,
-                     const struct store_unit *r)
-{
-    struct psc_buf *a = &s->array[0];
-    struct pgparams p = {.n = 0};
-    pgarray_begin(a, PGARRAY_INT8);
-    for (unsigned i = 0; i < r->n; i++) {
-        if (i == 0 || r->batch[i]->host_id != r->batch[i - 1]->host_id) {
-            pgarray_int64(a, r->batch[i]->host_id);
-        }
-    }
-    pgarray_end(a);
-    if (psc_buf_error(a) != PSC_OK) {
-        return psc_buf_error(a);
-    }
-    pgparam_array(&p, a);
-    return pglink_send(link, "unit_lock", p.n, p.param);
+    pgarray_int64(&a[A_HOST], b->host_id);
+    pgarray_int64(&a[A_SESSION], b->session);
+    pgarray_bytes(&a[A_STREAM], b->stream, sizeof(b->stream));
+    pgarray_int64(&a[A_PREV_SEQ], (int64_t)b->prev_seq);
+    pgarray_int64(&a[A_FIRST_SEQ], (int64_t)b->first_seq);
+    pgarray_int64(&a[A_SEQ], (int64_t)b->seq);
+    pgarray_time(&a[A_AT], b->at_us);
+    pgarray_time(&a[A_WALL_AT], b->wall_us);
+    pgarray_bytes(&a[A_BOOT], b->boot_id, sizeof(b->boot_id));
+    pgarray_time_or_null(&a[A_BOOT_AT], b->boot_at_us);
+    pgarray_int64(&a[A_MISSED],
+                  (int64_t)(b->missed_ticks & (uint64_t)INT32_MAX));
+    pgarray_int16(&a[A_TAGS_KIND], (int16_t)b->tags.kind);
+    pgarray_int16(&a[A_COUNTERS_KIND], (int16_t)b->counters.kind);
+    put_table(&a[A_TAGS], s->tags, &b->tags);
+    put_table(&a[A_COUNTERS], s->counters, &b->counters);
 }
 
 static int send_unit(struct pglink_job *job, struct pglink *link)
 {
     struct store_unit *r = (struct store_unit *)job;
     struct store *s = store_of(job);
-    int rc = send_lock(s, link, r);
-    for (unsigned i = 0; i < r->n && rc == PSC_OK; i++) {
+    struct psc_buf *a = s->array;
+    struct pgparams p = {.n = 0};
+    int32_t n_extras = 0;
+    begin_arrays(a);
+    for (unsigned i = 0; i < r->n; i++) {
         r->batch[i]->outcome = BATCH_PENDING;
-        rc = send_batch(s, link, r->batch[i]);
+        put_batch(s, a, r->batch[i]);
+        put_extras(a, r->batch[i], &n_extras);
     }
-    return rc;
+    for (unsigned i = 0; i < N_ARRAYS; i++) {
+        pgarray_end(&a[i]);
+        if (psc_buf_error(&a[i]) != PSC_OK) {
+            return psc_buf_error(&a[i]);
+        }
+        pgparam_array(&p, &a[i]);
+    }
+    return pglink_send(link, "unit_store", p.n, p.param);
 }
 
-static enum batch_outcome read_outcome(const PGresult *res)
+static enum batch_outcome outcome_of(struct psc_bytes text)
 {
-    const char *text = pgresult_text(res, 0, 0);
-    return strcmp(text, "stored") == 0       ? BATCH_STORED
-           : strcmp(text, "duplicate") == 0  ? BATCH_DUPLICATE
-           : strcmp(text, "superseded") == 0 ? BATCH_SUPERSEDED
-                                             : BATCH_RETRY;
+    static const struct {
+        const char *text;
+        enum batch_outcome outcome;
+    } known[] = {
+        {"stored", BATCH_STORED},
+        {"duplicate", BATCH_DUPLICATE},
+        {"superseded", BATCH_SUPERSEDED},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (text.len == strlen(known[i].text) &&
+            memcmp(text.data, known[i].text, text.len) == 0) {
+            return known[i].outcome;
+        }
+    }
+    return BATCH_RETRY;
 }
 
 static void on_unit_result(struct pglink_job *job, unsigned index,
                            const PGresult *res)
 {
     struct store_unit *r = (struct store_unit *)job;
-    if (index > 0 && index <= r->n) { /* 0 is the lock */
-        r->batch[index - 1]->outcome = read_outcome(res);
+    struct pgarray_reader outcomes;
+    (void)index;
+    pgarray_reader_init(&outcomes, res, 0, 0);
+    for (unsigned i = 0; i < r->n; i++) {
+        struct psc_bytes text;
+        (void)pgarray_next_bytes(&outcomes, &text); /* none: empty */
+        r->batch[i]->outcome = outcome_of(text);
     }
 }
 
@@ -304,8 +301,12 @@ static void on_reject_result(struct pglink_job *job, unsigned index,
 {
     struct store_reject *r = (struct store_reject *)job;
     (void)index;
-    enum batch_outcome outcome = read_outcome(res);
-    r->batch->outcome = outcome == BATCH_STORED ? BATCH_REJECTED : outcome;
+    const char *text = pgresult_text(res, 0, 0);
+    enum batch_outcome outcome =
+        outcome_of((struct psc_bytes){(const uint8_t *)text, strlen(text)});
+    /* A duplicate is our own record: the request had to be sent again. */
+    bool passed = outcome == BATCH_STORED || outcome == BATCH_DUPLICATE;
+    r->batch->outcome = passed ? BATCH_REJECTED : outcome;
 }
 
 static void on_reject_done(struct pglink_job *job,

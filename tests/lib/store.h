@@ -24,24 +24,32 @@ extern struct test_store test_store;
 int test_store_begin(void **state);
 int test_store_end(void **state);
 
-/* Arrays are PostgreSQL's text form, "{1,2,NULL}"; NULL is SQL's NULL. */
+/* What a sample changes, in lists, "{1,2,NULL}"; NULL: a list of as many NULLs.
+ * Made into bytes on what was stored of the host before by this program; where
+ * a delta cannot be, a keyframe is stored. */
 struct test_batch {
     long long host_id, session;
     const char *stream;  /* NULL: STORE_STREAM */
     const char *boot_id; /* NULL: STORE_BOOT */
+    long long prev_seq;  /* for test_unit_store() */
     long long first_seq; /* 0: as seq */
     long long seq;
-    int64_t at_us; /* since 1970 */
-    int tags_kind; /* STORE_… */
+    int64_t at_us;          /* since 1970 */
+    long long missed_ticks; /* before it */
+    int tags_kind;          /* STORE_… */
     const char *tag_ids, *allocs, *frees, *outstanding, *bytes, *tags_gone;
     int counters_kind;
     const char *counter_ids, *counter_values, *counters_gone;
-    const char *drivers, *events, *sources; /* JSON or NULL */
+    const char *drivers, *events, *sources, *aliases; /* JSON or NULL */
 };
 
-/* Opens the batch's stream, then poolscope_api.batch_store(): "stored",
- * "duplicate" or "superseded". */
+/* Opens the batch's stream, then stores it behind what that has, alone:
+ * "stored", "duplicate" or "superseded". */
 const char *test_batch_store(PGconn *writer, const struct test_batch *b);
+
+/* poolscope_api.unit_store() of @n batches: their outcomes, "{stored,retry}".
+ */
+const char *test_unit_store(PGconn *writer, const struct test_batch *b, int n);
 
 /* Enrol @host with a token of its own; returns its id. */
 long long test_host_enrol(PGconn *writer, const char *host);
