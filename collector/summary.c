@@ -15,27 +15,25 @@ enum { FIRST_IDS = 256, IDS_MAX = 1 << 16 };
 
 /* One id within one step. Bytes are whole numbers far below 2^53. */
 struct summary_stat {
-    uint32_t n; /* samples that have it; 0: nothing else counts */
+    uint32_t n; /* samples that have it */
     bool has_outstanding;
     int64_t first_at_us, last_at_us;
     double first, last, min, max, sum;
     int64_t last_outstanding;
 };
-
-/* What is added to a stat: @n samples that show the same, or a whole hour. */
-struct piece {
-    uint32_t n;
-    int64_t first_at_us, last_at_us;
-    double first, last, min, max, sum;
-    bool has_outstanding;
-    int64_t outstanding;
+static const struct summary_stat empty = {
+    .first_at_us = INT64_MAX,
+    .last_at_us = INT64_MIN,
+    .min = INFINITY,
+    .max = -INFINITY,
 };
 
-void summary_init(struct summary *s, const struct chunk_digest *digest)
+void summary_init(struct summary *s, uint32_t columns,
+                  const struct chunk_digest *digest)
 {
-    *s = (struct summary){.columns = 0};
+    *s = (struct summary){.columns = columns};
     psc_map_init(&s->ids, IDS_MAX, IDS_MAX * sizeof(uint32_t));
-    chunk_writer_init(&s->writer, TABLE_COLUMNS_MAX, digest);
+    chunk_writer_init(&s->writer, columns, digest);
 }
 
 void summary_fini(struct summary *s)
@@ -47,10 +45,9 @@ void summary_fini(struct summary *s)
     s->cap = 0;
 }
 
-static void begin(struct summary *s, uint32_t columns, int64_t from_us,
-                  int64_t step_us, uint32_t steps)
+static void begin(struct summary *s, int64_t from_us, int64_t step_us,
+                  uint32_t steps)
 {
-    s->columns = columns;
     s->from_us = from_us;
     s->step_us = step_us;
     s->steps = steps;
@@ -59,15 +56,14 @@ static void begin(struct summary *s, uint32_t columns, int64_t from_us,
     chunk_writer_reset(&s->writer);
 }
 
-void summary_begin_day(struct summary *s, uint32_t columns, int64_t day_us)
+void summary_begin_day(struct summary *s, int64_t day_us)
 {
-    begin(s, columns, day_us, HOUR_US, SUMMARY_HOURS);
+    begin(s, day_us, HOUR_US, SUMMARY_HOURS);
 }
 
-void summary_begin_month(struct summary *s, uint32_t columns, int64_t month_us,
-                         uint32_t days)
+void summary_begin_month(struct summary *s, int64_t month_us, uint32_t days)
 {
-    begin(s, columns, month_us, DAY_US,
+    begin(s, month_us, DAY_US,
           days < SUMMARY_STEPS_MAX ? days : SUMMARY_STEPS_MAX);
 }
 
@@ -119,29 +115,42 @@ static struct summary_stat *stats_of(struct summary *s, uint32_t id, int *rc)
         return NULL;
     }
     struct summary_stat *stats = stats_at(s, index);
-    if (index == count) {
-        memset(stats, 0, SUMMARY_STEPS_MAX * sizeof(*stats));
+    for (uint32_t i = 0; index == count && i < s->steps; i++) {
+        stats[i] = empty;
     }
     return stats;
 }
 
-static void add_piece(struct summary_stat *stat, const struct piece *p)
+static void note_first(struct summary_stat *stat, int64_t at_us, double v)
 {
-    bool none = stat->n == 0;
-    if (none || p->first_at_us < stat->first_at_us) {
-        stat->first_at_us = p->first_at_us;
-        stat->first = p->first;
+    if (at_us < stat->first_at_us) {
+        stat->first_at_us = at_us;
+        stat->first = v;
     }
-    if (none || p->last_at_us >= stat->last_at_us) {
-        stat->last_at_us = p->last_at_us;
-        stat->last = p->last;
-        stat->has_outstanding = p->has_outstanding;
-        stat->last_outstanding = p->outstanding;
+}
+
+/* Returns whether it is the last one so far. */
+static bool note_last(struct summary_stat *stat, int64_t at_us, double v)
+{
+    if (at_us < stat->last_at_us) {
+        return false;
     }
-    stat->min = none || p->min < stat->min ? p->min : stat->min;
-    stat->max = none || p->max > stat->max ? p->max : stat->max;
-    stat->sum += p->sum;
-    stat->n += p->n;
+    stat->last_at_us = at_us;
+    stat->last = v;
+    return true;
+}
+
+static void note_outstanding(struct summary_stat *stat,
+                             const struct chunk_runs *r)
+{
+    stat->has_outstanding = (r->flags & TAG_OUTSTANDING) != 0;
+    stat->last_outstanding = r->values[COL_OUTSTANDING];
+}
+
+static void note_mean(struct summary_stat *stat, double v, uint32_t n)
+{
+    stat->sum += v * n;
+    stat->n += n;
 }
 
 /* ---- from samples ---- */
@@ -167,26 +176,20 @@ static void add_run(struct summary *s, struct summary_stat *stats,
                     const struct chunk_runs *r)
 {
     int64_t first_at_us = s->clock.at_us[r->from];
+    int64_t last_at_us = s->clock.at_us[r->from + r->count - 1];
     uint32_t step = step_of(s, first_at_us);
     double v;
     if (step == s->steps || !value_of(s, r, &v)) {
         return;
     }
-    add_piece(
-        &stats[step],
-        &(struct piece){
-            .n = r->count,
-            .first_at_us = first_at_us,
-            .last_at_us = s->clock.at_us[r->from + r->count - 1],
-            .first = v,
-            .last = v,
-            .min = v,
-            .max = v,
-            .sum = v * r->count,
-            .has_outstanding =
-                s->columns != 1 && (r->flags & TAG_OUTSTANDING) != 0,
-            .outstanding = s->columns != 1 ? r->values[COL_OUTSTANDING] : 0,
-        });
+    struct summary_stat *stat = &stats[step];
+    note_first(stat, first_at_us, v);
+    if (note_last(stat, last_at_us, v) && s->columns != 1) {
+        note_outstanding(stat, r);
+    }
+    stat->min = fmin(stat->min, v);
+    stat->max = fmax(stat->max, v);
+    note_mean(stat, v, r->count);
 }
 
 static int damaged(struct psc_error *err)
@@ -237,12 +240,12 @@ static int open_block(struct chunk_block *b, const struct chunk *c,
         (struct psc_bytes){levels.data + s.levels_at, s.levels_len}, err);
 }
 
-/* Open a chunk of @columns and read its times. */
-static int open_chunk(struct summary *s, struct chunk *c, uint32_t columns,
-                      struct psc_bytes head, struct psc_error *err)
+/* Open a chunk and read its times. */
+static int open_chunk(struct summary *s, struct chunk *c, struct psc_bytes head,
+                      struct psc_error *err)
 {
     int rc = chunk_open(c, head, s->writer.digest, err);
-    if (rc == PSC_OK && c->columns != columns) {
+    if (rc == PSC_OK && c->columns != s->columns) {
         rc = psc_error_set(err, PSC_FORMAT, "a chunk of another table");
     }
     return rc == PSC_OK ? chunk_clock_read(&s->clock, c, err) : rc;
@@ -253,7 +256,7 @@ int summary_add(struct summary *s, struct psc_bytes head,
                 struct psc_error *err)
 {
     struct chunk c;
-    int rc = open_chunk(s, &c, s->columns, head, err);
+    int rc = open_chunk(s, &c, head, err);
     for (uint32_t i = 0; rc == PSC_OK && i < s->clock.n; i++) {
         uint32_t step = step_of(s, s->clock.at_us[i]);
         if (step < s->steps) {
@@ -270,63 +273,60 @@ int summary_add(struct summary *s, struct psc_bytes head,
 
 /* ---- from days ---- */
 
-/* A value of a summary's entry. */
-static double number_of(const struct chunk_runs *r, unsigned column)
+/* What an hour says of a tag. */
+static void add_tag_hour(struct summary_stat *stat, uint32_t id,
+                         const struct chunk_runs *r, int64_t at_us, uint32_t n)
 {
-    int64_t v = r->values[column];
-    return (r->flags & ENTRY_REAL) != 0 ? real_of(v) : (double)v;
+    if (id % 2 == 0) {
+        stat->min = fmin(stat->min, (double)r->values[COL_ALLOCS]);
+        if (note_last(stat, at_us, (double)r->values[COL_BYTES])) {
+            note_outstanding(stat, r);
+        }
+    } else {
+        note_first(stat, at_us, (double)r->values[COL_ALLOCS]);
+        note_mean(stat, (double)r->values[COL_OUTSTANDING], n);
+        stat->max = fmax(stat->max, (double)r->values[COL_BYTES]);
+    }
 }
 
-/* The two entries of one id, hour by hour: they come and go together. */
-static int add_pair(struct summary *s, struct summary_stat *stat,
-                    const struct chunk_block *b, uint32_t even,
-                    const uint32_t snapshots[SUMMARY_HOURS])
+/* The same of a counter. */
+static void add_counter_hour(struct summary_stat *stat, uint32_t id,
+                             const struct chunk_runs *r, int64_t at_us,
+                             uint32_t n)
 {
-    struct piece hours[SUMMARY_HOURS] = {{0}};
-    struct chunk_runs r;
-    chunk_runs_open(&r, &s->clock, b, even);
-    while (chunk_runs_next(&r)) {
-        struct piece *p = &hours[r.from % SUMMARY_HOURS];
-        p->first_at_us = s->clock.at_us[r.from];
-        p->last_at_us = p->first_at_us;
-        p->min = number_of(&r, COL_ALLOCS);
-        p->last = number_of(&r, COL_BYTES);
-        p->has_outstanding = (r.flags & TAG_OUTSTANDING) != 0;
-        p->outstanding = r.values[COL_OUTSTANDING];
+    double v = real_of(r->values[0]);
+    switch (id % SUMMARY_IDS) {
+    case SUMMARY_MIN: stat->min = fmin(stat->min, v); break;
+    case SUMMARY_LAST: (void)note_last(stat, at_us, v); break;
+    case SUMMARY_FIRST: note_first(stat, at_us, v); break;
+    case SUMMARY_MEAN: note_mean(stat, v, n); break;
+    default: stat->max = fmax(stat->max, v);
     }
-    if (r.failed) {
-        return PSC_FORMAT;
-    }
-    chunk_runs_open(&r, &s->clock, b, even + 1);
-    while (chunk_runs_next(&r)) {
-        struct piece *p = &hours[r.from % SUMMARY_HOURS];
-        int64_t hour = (s->clock.at_us[r.from] - s->from_us) / HOUR_US;
-        p->n = snapshots[(uint32_t)hour % SUMMARY_HOURS];
-        p->first = number_of(&r, COL_ALLOCS);
-        p->sum = number_of(&r, COL_OUTSTANDING) * p->n;
-        p->max = number_of(&r, COL_BYTES);
-        if (p->n > 0) {
-            add_piece(stat, p);
-        }
-    }
-    return r.failed ? PSC_FORMAT : PSC_OK;
 }
 
 static int add_day_block(struct summary *s, const struct chunk_block *b,
                          uint32_t step, const uint32_t snapshots[SUMMARY_HOURS],
                          struct psc_error *err)
 {
-    for (uint32_t i = 0; i + 1 < b->n; i++) {
-        uint32_t id = b->ids[i] / 2;
-        if (b->ids[i] % 2 != 0 || b->ids[i + 1] != b->ids[i] + 1) {
-            continue; /* a variant of the entry before it */
-        }
+    bool tags = s->columns != 1;
+    for (uint32_t i = 0; i < b->n; i++) {
+        uint32_t id = b->ids[i];
         int rc;
-        struct summary_stat *stats = stats_of(s, id, &rc);
+        struct summary_stat *stats =
+            stats_of(s, id / (tags ? 2 : SUMMARY_IDS), &rc);
         if (stats == NULL) {
             return psc_error_set(err, rc, "no room for statistics");
         }
-        if (add_pair(s, &stats[step], b, i, snapshots) != PSC_OK) {
+        struct chunk_runs r;
+        chunk_runs_open(&r, &s->clock, b, i);
+        while (chunk_runs_next(&r)) {
+            int64_t at_us = s->clock.at_us[r.from];
+            int64_t hour = (at_us - s->from_us) / HOUR_US;
+            uint32_t n = snapshots[(uint32_t)hour % SUMMARY_HOURS];
+            (tags ? add_tag_hour : add_counter_hour)(&stats[step], id, &r,
+                                                     at_us, n);
+        }
+        if (r.failed) {
             return damaged(err);
         }
     }
@@ -339,7 +339,7 @@ int summary_add_day(struct summary *s, struct psc_bytes head,
                     struct psc_error *err)
 {
     struct chunk c;
-    int rc = open_chunk(s, &c, TABLE_COLUMNS_MAX, head, err);
+    int rc = open_chunk(s, &c, head, err);
     if (rc != PSC_OK) {
         return rc;
     }
@@ -360,17 +360,6 @@ int summary_add_day(struct summary *s, struct psc_bytes head,
 
 /* ---- packing ---- */
 
-/* As an entry of the table of samples would have it: doubles for counters,
- * whole numbers for tags. */
-static int64_t packed(const struct summary *s, double v)
-{
-    int64_t bits = llrint(v);
-    if (s->columns == 1) {
-        memcpy(&bits, &v, sizeof(bits));
-    }
-    return bits;
-}
-
 /* Whether the last outstanding is known in each step that has the id: an entry
  * has the column throughout or not at all. */
 static bool knows_outstanding(const struct summary *s,
@@ -383,20 +372,36 @@ static bool knows_outstanding(const struct summary *s,
     return knows;
 }
 
-static int put_stat(struct summary *s, uint32_t id,
-                    const struct summary_stat *stat, bool knows)
+static int put_tag(struct summary *s, uint32_t id,
+                   const struct summary_stat *stat, bool knows)
 {
-    uint8_t real = s->columns == 1 ? ENTRY_REAL : 0;
     uint8_t all = TAG_ALLOCS | TAG_OUTSTANDING | TAG_BYTES;
     uint8_t even = knows ? all : TAG_ALLOCS | TAG_BYTES;
-    const int64_t low[] = {packed(s, stat->min), 0, stat->last_outstanding,
-                           packed(s, stat->last)};
-    const int64_t high[] = {packed(s, stat->first), 0,
-                            packed(s, stat->sum / stat->n),
-                            packed(s, stat->max)};
-    int rc = chunk_writer_put(&s->writer, 2 * id, even | real, low);
+    const int64_t low[] = {llrint(stat->min), 0, stat->last_outstanding,
+                           llrint(stat->last)};
+    const int64_t high[] = {llrint(stat->first), 0, llrint(stat->sum / stat->n),
+                            llrint(stat->max)};
+    int rc = chunk_writer_put(&s->writer, 2 * id, even, low);
     if (rc == PSC_OK) {
-        rc = chunk_writer_put(&s->writer, 2 * id + 1, all | real, high);
+        rc = chunk_writer_put(&s->writer, 2 * id + 1, all, high);
+    }
+    return rc;
+}
+
+static int put_counter(struct summary *s, uint32_t id,
+                       const struct summary_stat *stat)
+{
+    const double values[SUMMARY_VALUES] = {
+        [SUMMARY_MIN] = stat->min,     [SUMMARY_LAST] = stat->last,
+        [SUMMARY_FIRST] = stat->first, [SUMMARY_MEAN] = stat->sum / stat->n,
+        [SUMMARY_MAX] = stat->max,
+    };
+    int rc = PSC_OK;
+    for (uint32_t i = 0; rc == PSC_OK && i < SUMMARY_VALUES; i++) {
+        int64_t bits;
+        memcpy(&bits, &values[i], sizeof(bits));
+        rc = chunk_writer_put(&s->writer, SUMMARY_IDS * id + i, ENTRY_REAL,
+                              &bits);
     }
     return rc;
 }
@@ -420,9 +425,11 @@ static int put_step(struct summary *s, uint32_t step)
     }
     for (uint32_t i = 0; rc == PSC_OK && i < s->ids.count; i++) {
         const struct summary_stat *stats = stats_at(s, i);
-        if (stats[step].n > 0) {
-            rc = put_stat(s, id_at(s, i), &stats[step],
-                          s->columns != 1 && knows_outstanding(s, stats));
+        if (stats[step].n > 0 && s->columns == 1) {
+            rc = put_counter(s, id_at(s, i), &stats[step]);
+        } else if (stats[step].n > 0) {
+            rc = put_tag(s, id_at(s, i), &stats[step],
+                         knows_outstanding(s, stats));
         }
     }
     return rc;

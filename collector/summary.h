@@ -1,10 +1,11 @@
 /* A host's day, or month, as a summary: a chunk whose snapshots are hours, or
- * days, with two entries a tag. Pure.
+ * days. Pure.
  *
+ * Of tags, 4 columns, two entries each:
  *   id 2t      allocs: least bytes; outstanding: the last; bytes: the last
  *   id 2t + 1  allocs: first bytes; outstanding: mean bytes; bytes: greatest
+ * Of counters, 1 column, doubles, five entries each, id 8c + SUMMARY_….
  *
- * Of a counter the same, all values doubles, without the last outstanding.
  * Statistics are over the samples that have the tag, each counted once; a
  * day's mean is that of its hours, each by its samples. A snapshot's n is
  * hours (days) since 2000, at and wall are its beginning.
@@ -24,8 +25,19 @@ enum {
     SUMMARY_STEPS_MAX = 31, /* hours of a day, or days of a month */
 };
 
+/* Entries of a counter, of SUMMARY_IDS ids. */
+enum {
+    SUMMARY_MIN,
+    SUMMARY_LAST,
+    SUMMARY_FIRST,
+    SUMMARY_MEAN,
+    SUMMARY_MAX,
+    SUMMARY_VALUES,
+    SUMMARY_IDS = 8,
+};
+
 struct summary {
-    uint32_t columns; /* of the chunks that are added: 4 tags, 1 counters */
+    uint32_t columns; /* 4 tags, 1 counters */
     int64_t from_us;  /* beginning of the day or month */
     int64_t step_us;  /* an hour or a day */
     uint32_t steps;
@@ -37,16 +49,16 @@ struct summary {
     struct chunk_clock clock; /* scratch */
 };
 
-/* @digest is borrowed. */
-void summary_init(struct summary *s, const struct chunk_digest *digest);
+/* Summaries of tags (@columns 4) or of counters (1). @digest is borrowed. */
+void summary_init(struct summary *s, uint32_t columns,
+                  const struct chunk_digest *digest);
 void summary_fini(struct summary *s);
 
 /* Begin with nothing: the 24 hours from @day_us on. */
-void summary_begin_day(struct summary *s, uint32_t columns, int64_t day_us);
+void summary_begin_day(struct summary *s, int64_t day_us);
 
 /* Begin with nothing: @days days from @month_us on. */
-void summary_begin_month(struct summary *s, uint32_t columns, int64_t month_us,
-                         uint32_t days);
+void summary_begin_month(struct summary *s, int64_t month_us, uint32_t days);
 
 /* Add what a chunk of samples has within the day. Returns 0, PSC_NOMEM,
  * PSC_LIMIT (too many ids), PSC_FORMAT or PSC_UNSUPPORTED; after a failure

@@ -199,11 +199,11 @@ static void summary_equals_simple_sums(void **state)
     struct psc_error err;
     (void)state;
     seed = 42;
-    summary_init(&s, &chunk_openssl);
-    summary_init(&month, &chunk_openssl);
-    summary_begin_month(&month, 4, MONTH_US, 31);
+    summary_init(&s, 4, &chunk_openssl);
+    summary_init(&month, 4, &chunk_openssl);
+    summary_begin_month(&month, MONTH_US, 31);
     for (uint32_t day = 0; day < 31; day += 1 + below(3)) {
-        summary_begin_day(&s, 4, MONTH_US + day * DAY_US);
+        summary_begin_day(&s, MONTH_US + day * DAY_US);
         simulate(&s, day);
         assert_memory_equal(s.snapshots, samples[day], sizeof(samples[day]));
         assert_int_equal(summary_finish(&s, &c, &err), 0);
@@ -229,21 +229,56 @@ static void summary_equals_simple_sums(void **state)
     summary_fini(&month);
 }
 
-/* Counters: doubles, one whose value is no number in between. */
-static void summary_leaves_out_what_is_no_number(void **state)
+/* A counter's value in a summary. */
+static double counter_value(const struct chunk_sections *c, uint32_t id,
+                            unsigned which)
+{
+    struct chunk chunk;
+    struct chunk_slice slice;
+    struct chunk_block b;
+    struct chunk_entry e;
+    double v;
+    id = SUMMARY_IDS * id + which;
+    assert_int_equal(chunk_open(&chunk, c->head, &chunk_openssl, NULL), 0);
+    assert_int_equal(chunk_find(&chunk, id, &slice), 0);
+    assert_int_equal(
+        chunk_block_open(
+            &b, &chunk, &slice,
+            (struct psc_bytes){c->data.data + slice.data_at, slice.data_len},
+            (struct psc_bytes){c->levels.data + slice.levels_at,
+                               slice.levels_len},
+            NULL),
+        0);
+    chunk_entry_open(&e, &b, chunk_block_find(&b, id));
+    assert_true(chunk_next(&e) && e.present && e.flags == ENTRY_REAL);
+    memcpy(&v, &e.values[0], sizeof(v));
+    return v;
+}
+
+static void check_counter(const struct chunk_sections *c, uint32_t id,
+                          const double want[SUMMARY_VALUES])
+{
+    for (unsigned i = 0; i < SUMMARY_VALUES; i++) {
+        assert_true(counter_value(c, id, i) == want[i]);
+    }
+}
+
+/* Counters: one in doubles that is no number in between, one in integers. */
+static void summary_of_counters_leaves_out_what_is_no_number(void **state)
 {
     static const uint8_t boot[CHUNK_BOOT_BYTES] = {3};
-    static const double values[] = {1.5, NAN, 4.5, INFINITY};
+    static const double values[] = {1.5, NAN, 0.5, INFINITY, 4};
+    static const double reals[] = {0.5, 4, 1.5, 2, 4};
+    static const double integers[] = {0, 4, 0, 2, 4};
     struct chunk_writer w;
     struct chunk_sections c;
-    struct summary s;
+    struct summary s, month;
     struct psc_error err;
-    struct sum got = {0};
-    double mean;
     (void)state;
     chunk_writer_init(&w, 1, &chunk_openssl);
-    summary_init(&s, &chunk_openssl);
-    for (int64_t i = 0; i < 4; i++) {
+    summary_init(&s, 1, &chunk_openssl);
+    summary_init(&month, 1, &chunk_openssl);
+    for (int64_t i = 0; i < 5; i++) {
         int64_t bits, at_us = MONTH_US + i * 60000000;
         memcpy(&bits, &values[i], sizeof(bits));
         assert_int_equal(chunk_writer_snapshot(&w, i, at_us, at_us, boot), 0);
@@ -252,19 +287,22 @@ static void summary_leaves_out_what_is_no_number(void **state)
         assert_int_equal(chunk_writer_put(&w, 10, 0, &bits), 0);
     }
     assert_int_equal(chunk_writer_finish(&w, &c), 0);
-    summary_begin_day(&s, 1, MONTH_US);
+    summary_begin_day(&s, MONTH_US);
     assert_int_equal(summary_add(&s, c.head, c.levels, c.data, &err), 0);
     assert_int_equal(summary_finish(&s, &c, &err), 0);
-    assert_true(read_back(&c, 9, MONTH_US, &got, &mean));
-    double first, last;
-    memcpy(&first, &got.first, sizeof(first));
-    memcpy(&last, &got.last, sizeof(last));
-    assert_true(first == 1.5 && last == 4.5);
-    assert_true(read_back(&c, 10, MONTH_US, &got, &mean));
-    memcpy(&last, &got.last, sizeof(last));
-    assert_true(last == 3);
+    check_counter(&c, 9, reals);
+    check_counter(&c, 10, integers);
+
+    summary_begin_month(&month, MONTH_US, 31);
+    assert_int_equal(
+        summary_add_day(&month, c.head, c.levels, c.data, s.snapshots, &err),
+        0);
+    assert_int_equal(summary_finish(&month, &c, &err), 0);
+    check_counter(&c, 9, reals);
+    check_counter(&c, 10, integers);
     chunk_writer_fini(&w);
     summary_fini(&s);
+    summary_fini(&month);
 }
 
 static void summary_tells_when_there_is_nothing(void **state)
@@ -273,8 +311,8 @@ static void summary_tells_when_there_is_nothing(void **state)
     struct chunk_sections c;
     struct psc_error err;
     (void)state;
-    summary_init(&s, &chunk_openssl);
-    summary_begin_day(&s, 4, MONTH_US);
+    summary_init(&s, 4, &chunk_openssl);
+    summary_begin_day(&s, MONTH_US);
     assert_int_equal(summary_finish(&s, &c, &err), PSC_MISSING);
     assert_int_equal(summary_add(&s, (struct psc_bytes){NULL, 0},
                                  (struct psc_bytes){NULL, 0},
@@ -287,7 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(summary_equals_simple_sums),
-        cmocka_unit_test(summary_leaves_out_what_is_no_number),
+        cmocka_unit_test(summary_of_counters_leaves_out_what_is_no_number),
         cmocka_unit_test(summary_tells_when_there_is_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
