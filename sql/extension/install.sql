@@ -67,4 +67,74 @@ RETURNS TABLE (id integer, value double precision)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1000
 AS :'library', 'poolscope_chunk_counter_end';
 
+CREATE OR REPLACE FUNCTION poolscope_data.stored_tags_state(
+    p_rows bytea[], p_kinds smallint[])
+RETURNS TABLE (id integer, flags integer, allocs bigint, frees bigint,
+               outstanding bigint, bytes bigint)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 3000
+AS :'library', 'poolscope_stored_tags_state';
+
+CREATE OR REPLACE FUNCTION poolscope_data.stored_counters_state(
+    p_rows bytea[], p_kinds smallint[])
+RETURNS TABLE (id integer, value double precision)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 300
+AS :'library', 'poolscope_stored_counters_state';
+
+CREATE OR REPLACE FUNCTION poolscope_data.stored_tag_points(
+    p_rows bytea[], p_kinds smallint[], p_id integer)
+RETURNS TABLE (i integer, flags integer, allocs bigint, frees bigint,
+               outstanding bigint, bytes bigint)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 60
+AS :'library', 'poolscope_stored_tag_points';
+
+CREATE OR REPLACE FUNCTION poolscope_data.stored_counter_points(
+    p_rows bytea[], p_kinds smallint[], p_id integer)
+RETURNS TABLE (i integer, value double precision)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 60
+AS :'library', 'poolscope_stored_counter_points';
+
+CREATE OR REPLACE FUNCTION poolscope_data.stored_tag_hours(
+    p_rows bytea[], p_kinds smallint[], p_ats timestamptz[])
+RETURNS TABLE (hour timestamptz, id integer, n bigint, first_at timestamptz,
+               last_at timestamptz, first_bytes bigint, last_bytes bigint,
+               min_bytes bigint, max_bytes bigint, sum_bytes numeric,
+               last_outstanding bigint)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 3000
+AS :'library', 'poolscope_stored_tag_hours';
+
+CREATE OR REPLACE FUNCTION poolscope_data.stored_counter_hours(
+    p_rows bytea[], p_kinds smallint[], p_ats timestamptz[])
+RETURNS TABLE (hour timestamptz, id integer, n bigint, first_at timestamptz,
+               last_at timestamptz, first_value double precision,
+               last_value double precision, min_value double precision,
+               max_value double precision, sum_value double precision)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 300
+AS :'library', 'poolscope_stored_counter_hours';
+
+CREATE OR REPLACE FUNCTION poolscope_data.chunk_blocks(
+    p_head bytea)
+RETURNS TABLE (block integer, first_id integer, last_id integer,
+               levels_from integer, levels_length integer,
+               data_from integer, data_length integer)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 90
+AS :'library', 'poolscope_chunk_blocks';
+
+CREATE OR REPLACE FUNCTION poolscope_data.chunk_tag_hours(
+    p_head bytea, p_levels bytea, p_data bytea, p_block integer)
+RETURNS TABLE (hour timestamptz, id integer, n bigint, first_at timestamptz,
+               last_at timestamptz, first_bytes bigint, last_bytes bigint,
+               min_bytes bigint, max_bytes bigint, sum_bytes numeric,
+               last_outstanding bigint)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 32
+AS :'library', 'poolscope_chunk_tag_hours';
+
+CREATE OR REPLACE FUNCTION poolscope_data.chunk_counter_hours(
+    p_head bytea, p_levels bytea, p_data bytea, p_block integer)
+RETURNS TABLE (hour timestamptz, id integer, n bigint, first_at timestamptz,
+               last_at timestamptz, first_value double precision,
+               last_value double precision, min_value double precision,
+               max_value double precision, sum_value double precision)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 32
+AS :'library', 'poolscope_chunk_counter_hours';
+
 COMMIT;

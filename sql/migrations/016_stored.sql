@@ -210,6 +210,7 @@ DECLARE
     r record;
 BEGIN
     part := 0;
+    n := 0;
     i := 0;
     FOR d IN SELECT u.b FROM unnest(p_rows) WITH ORDINALITY u (b, o) ORDER BY o
     LOOP
