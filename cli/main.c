@@ -21,6 +21,8 @@ static const struct command *const commands[] = {
     &command_drivers,
     &command_psql,
     &command_fsck,
+    &command_retention,
+    &command_capacity,
     &command_token,
     &command_host,
     &command_migrate,
@@ -47,7 +49,7 @@ static void overview(FILE *out)
           "fleet.\n\nCommands:\n",
           out);
     for (size_t i = 0; commands[i]; i++) {
-        fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     }
     fputs("\nOptions of every command:\n", out);
     cli_global_help(out);
