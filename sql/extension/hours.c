@@ -1,7 +1,6 @@
 /* Statistics of hours. */
 #include "sql/extension/hours.h"
 
-#include <math.h>
 #include <utils/fmgrprotos.h>
 #include <utils/numeric.h>
 
@@ -22,7 +21,7 @@ bool sample_make(struct sample *s, uint32_t columns, uint8_t flags,
 
     if (columns == 1) {
         s->value = DatumGetFloat8(module_counter(flags, values[0]));
-        return isfinite(s->value);
+        return module_counts(s->value);
     }
     module_tag(flags, values, out, lacks);
     s->has_bytes = !lacks[COL_BYTES];

@@ -14,8 +14,7 @@ struct sample {
     double value; /* a counter's */
 };
 
-/* From an entry's values. False for a counter that is not finite, which is as
- * good as absent. */
+/* From an entry's values. False for a counter that is as good as absent. */
 bool sample_make(struct sample *s, uint32_t columns, uint8_t flags,
                  const int64_t *values);
 

@@ -53,4 +53,12 @@ void module_tag(uint8_t flags, const int64_t values[TABLE_COLUMNS_MAX],
                 Datum out[TAG_DATUMS], bool nulls[TAG_DATUMS]);
 Datum module_counter(uint8_t flags, int64_t value);
 
+/* A counter's value is as good as absent where it is not finite, or so large
+ * that sums are not. */
+#define COUNTER_MAX 1e300
+static inline bool module_counts(double value)
+{
+    return value >= -COUNTER_MAX && value <= COUNTER_MAX;
+}
+
 #endif

@@ -2,8 +2,6 @@
  * each. */
 #include "sql/extension/stored_rows.h"
 
-#include <math.h>
-
 PG_FUNCTION_INFO_V1(poolscope_stored_tags_state);
 PG_FUNCTION_INFO_V1(poolscope_stored_counters_state);
 PG_FUNCTION_INFO_V1(poolscope_stored_tag_points);
@@ -22,8 +20,8 @@ static void put(const struct rows *rows, const struct grid *g, int32 first,
 
     if (g->columns == 1) {
         values[1] = module_counter(flags, now[0]);
-        if (!isfinite(DatumGetFloat8(values[1]))) {
-            return; /* as good as absent */
+        if (!module_counts(DatumGetFloat8(values[1]))) {
+            return;
         }
     } else {
         values[1] = Int32GetDatum(flags);

@@ -385,14 +385,19 @@ BEGIN
         ELSE chunk_whole(p_bits) END;
 END $$;
 
--- A counter's value from its bits; NULL where it is not finite.
+-- A counter's value from its bits; NULL where it is as good as absent: not
+-- finite, or so large that sums are not.
 CREATE OR REPLACE FUNCTION poolscope_data.stored_number(
     p_flags integer, p_bits bigint)
 RETURNS double precision LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    number double precision;
 BEGIN
-    RETURN CASE WHEN p_flags & 16 = 0 THEN p_bits
-        WHEN (p_bits >> 52) & 2047 = 2047 THEN NULL
-        ELSE chunk_real(p_bits) END;
+    IF p_flags & 16 = 0 THEN
+        RETURN p_bits;
+    END IF;
+    number := chunk_real(p_bits);
+    RETURN CASE WHEN number BETWEEN -1e300 AND 1e300 THEN number END;
 END $$;
 
 -- The tags that there are after all rows.
@@ -709,7 +714,7 @@ BEGIN
         (array_agg(x.value ORDER BY x.snapshot DESC))[1],
         min(x.value), max(x.value), sum(x.value ORDER BY x.snapshot)
     FROM chunk_block_points(1, p_head, p_levels, p_data, p_block) x
-    WHERE x.value < 'Infinity' AND x.value > '-Infinity'
+    WHERE x.value BETWEEN -1e300 AND 1e300
     GROUP BY x.run, x.id;
 END $$;
 
