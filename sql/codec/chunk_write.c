@@ -75,16 +75,16 @@ static uint32_t present_snapshot(const struct chunk_writer *w)
     return w->n_moments - 1;
 }
 
-/* Make room in the log. Returns 0, PSC_NOMEM or PSC_LIMIT. */
-static int reserve_words(struct chunk_writer *w, size_t more)
+/* Make room in the log, up to @max. Returns 0, PSC_NOMEM or PSC_LIMIT. */
+static int reserve_words(struct chunk_writer *w, size_t more, size_t max)
 {
     size_t need = w->log_len + more;
 
+    if (need > max) {
+        return PSC_LIMIT;
+    }
     if (need <= w->log_cap) {
         return PSC_OK;
-    }
-    if (need > CHUNK_LOG_MAX_WORDS) {
-        return PSC_LIMIT;
     }
     uint32_t cap = (uint32_t)w->log_cap;
     int rc = chunk_grow(&w->log, &cap, (uint32_t)need, sizeof(*w->log));
@@ -125,7 +125,8 @@ int chunk_sweep(struct chunk_writer *w)
     for (uint32_t i = 0; i < w->n_series; i++) {
         n_gone += w->series[i].present && w->series[i].seen != now;
     }
-    int rc = reserve_words(w, n_gone);
+    /* What was put is never too much to be ended. */
+    int rc = reserve_words(w, n_gone, CHUNK_LOG_MAX_WORDS + CHUNK_ENTRIES_MAX);
     if (rc != PSC_OK) {
         return rc;
     }
@@ -187,8 +188,37 @@ int chunk_writer_snapshot(struct chunk_writer *w, int64_t n, int64_t at_us,
     if (rc == PSC_OK) {
         w->moments[w->n_moments++] = (struct chunk_moment){
             .n = n, .at_us = at_us, .wall_us = wall_us, .boot = index};
+        w->log_snapshot = w->log_len;
     }
     return rc;
+}
+
+/* Which record was an entry's newest before is not kept: the log is read again
+ * from its start. */
+void chunk_writer_drop(struct chunk_writer *w)
+{
+    assert(w->n_moments > 0);
+    w->keyframe = false;
+    w->log_len = w->log_snapshot;
+    if (--w->n_moments == 0) {
+        chunk_writer_reset(w);
+        return;
+    }
+    for (uint32_t i = 0; i < w->n_series; i++) {
+        struct chunk_series *s = &w->series[i];
+        s->last = 0;
+        s->n_records = 0;
+        s->present = false;
+        s->seen = UINT16_MAX; /* not in the next one */
+    }
+    for (size_t at = 0; at < w->log_len;) {
+        struct record r = record_of(w->log[at]);
+        struct chunk_series *s = &w->series[r.series];
+        s->last = (uint32_t)at + 1;
+        s->n_records += !r.replaced;
+        s->present = r.present;
+        at += 1 + r.n_values;
+    }
 }
 
 void chunk_writer_keyframe(struct chunk_writer *w)
@@ -348,7 +378,7 @@ int chunk_writer_put(struct chunk_writer *w, uint32_t id, uint8_t flags,
     if (id == 0 || id > INT32_MAX || n > SLOTS) {
         return PSC_LIMIT;
     }
-    int rc = reserve_words(w, 1 + n + CHUNK_VARIANTS_MAX);
+    int rc = reserve_words(w, 1 + n + CHUNK_VARIANTS_MAX, CHUNK_LOG_MAX_WORDS);
     struct chunk_series *s = NULL;
     uint32_t first = first_series(w, id);
     if (rc == PSC_OK) {
@@ -373,7 +403,7 @@ int chunk_writer_put(struct chunk_writer *w, uint32_t id, uint8_t flags,
 
 int chunk_writer_gone(struct chunk_writer *w, uint32_t id)
 {
-    int rc = reserve_words(w, CHUNK_VARIANTS_MAX);
+    int rc = reserve_words(w, CHUNK_VARIANTS_MAX, CHUNK_LOG_MAX_WORDS);
 
     if (rc == PSC_OK) {
         end_others(w, first_series(w, id), NULL);

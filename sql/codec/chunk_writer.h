@@ -37,6 +37,7 @@ struct chunk_writer {
     uint32_t n_slots;        /* a power of two; 0 before the first entry */
     uint64_t *log;           /* what was put: see chunk_write.c */
     size_t log_len, log_cap; /* words */
+    size_t log_snapshot;     /* where this snapshot's begin */
 
     struct chunk_packer *packer; /* finish's own memory */
     struct psc_buf head, levels, data;
@@ -75,6 +76,11 @@ PSC_MUST_CHECK int chunk_writer_put(struct chunk_writer *w, uint32_t id,
 
 /* In this snapshot @id is absent. Nothing happens if it was before. */
 PSC_MUST_CHECK int chunk_writer_gone(struct chunk_writer *w, uint32_t id);
+
+/* Take back the newest snapshot, of which not everything could be put; so it
+ * can begin the next chunk. Only once after each chunk_writer_snapshot(). Takes
+ * as long as all puts of the chunk. */
+void chunk_writer_drop(struct chunk_writer *w);
 
 /* Forget the chunk in hand, keep the memory. */
 void chunk_writer_reset(struct chunk_writer *w);
