@@ -14,9 +14,9 @@ void sample_init(struct sample *s)
 {
     memset(s, 0, sizeof(*s));
     table_init(&s->tags, TABLE_COLUMNS_MAX, SAMPLE_MAX_TAGS,
-               TABLE_MAX_TAG_KEY_BYTES, true);
+               TABLE_MAX_TAG_KEY_BYTES);
     table_init(&s->counters, 1, SAMPLE_MAX_COUNTERS,
-               TABLE_MAX_COUNTER_KEY_BYTES, true);
+               TABLE_MAX_COUNTER_KEY_BYTES);
     psc_buf_init(&s->drivers, DRIVERS_MAX_BYTES);
     psc_buf_init(&s->aliases, ALIASES_MAX_BYTES);
     psc_buf_init(&s->events, EVENTS_MAX_BYTES);

@@ -10,15 +10,8 @@
 #include <stdint.h>
 
 #include "proto/stored.h"
-#include "proto/table.h"
 
 struct ingest_queue;
-
-enum batch_kind {
-    BATCH_NO_TABLE = 0,
-    BATCH_DELTA = 1,
-    BATCH_KEYFRAME = 2,
-};
 
 /* What the store did with it. */
 enum batch_outcome {
@@ -40,22 +33,13 @@ enum batch_outcome {
  * The id is registry_known_id() of the local index, 0 if that is not above 0
  * or the index is REGISTRY_NONE: the entry is nobody's. */
 struct batch_table {
+    enum stored_kind kind;
     uint32_t n_changed; /* entries that the sample changed, for metrics */
     uint32_t n_names;
     uint32_t packed_bytes;
     uint32_t *local;     /* local index in the registry, n_names of them */
     uint8_t *name_flags; /* of each name */
     uint8_t *packed;     /* what comes behind the names */
-    enum batch_kind kind;
-    uint32_t n; /* changed entries; all of them at a keyframe */
-    uint32_t n_gone;
-    uint32_t *index; /* local index in the registry, n of them */
-    uint32_t *gone;  /* likewise, n_gone of them */
-    uint8_t *flags;  /* tags: which columns each entry has */
-    union {
-        int64_t *values; /* tags: TABLE_COLUMNS_MAX per entry */
-        double *reals;   /* counters: one per entry */
-    };
 };
 
 struct batch {

@@ -239,6 +239,9 @@ static void on_polled(struct store_poll *r,
         ingest_forget_ids(&c->ingest);
     }
     c->registry_epoch = r->registry_epoch;
+    if (r->settle_span_us > 0) {
+        c->sessions.decode.settle_span_us = r->settle_span_us;
+    }
 }
 
 static void poll_database(struct collector *c)

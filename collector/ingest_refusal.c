@@ -71,6 +71,16 @@ static void copy_reason(char *out, size_t cap, const char *text)
     }
 }
 
+/* What comes behind it builds on it, and cannot be stored without: the session
+ * ends, and the agent comes again with a keyframe. */
+static void tell_rejected(struct ingest *in, const struct batch *b)
+{
+    ingest_tell(in, b, true);
+    if (b->outcome == BATCH_REJECTED && b->queue != NULL && !b->queue->dead) {
+        ingest_fence(in, b->queue, BATCH_REJECTED);
+    }
+}
+
 static void on_reject_done(struct store_reject *r,
                            const struct pglink_failure *failure)
 {
@@ -81,8 +91,8 @@ static void on_reject_done(struct store_reject *r,
         return;
     }
     in->phase = INGEST_IDLE;
-    in->rejecting = NULL;
     if (failure != NULL) {
+        in->rejecting = NULL;
         ingest_put_back(in, b);
         ingest_wait(in, failure);
         return;
@@ -90,7 +100,8 @@ static void on_reject_done(struct store_reject *r,
     in->skipped = true;
     in->n_passed++;
     metrics_add(in->settings.metrics, rejected, 1);
-    ingest_tell(in, b, true);
+    tell_rejected(in, b);
+    in->rejecting = NULL;
     ingest_free_batch(in, b);
     ingest_one_by_one(in);
 }

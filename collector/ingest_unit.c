@@ -88,6 +88,9 @@ static void want(struct ingest *in, struct registry *registry,
 {
     struct store_intern *r = &in->intern;
     for (uint32_t i = 0; i < n && r->n < in->intern_max; i++) {
+        if (index[i] == REGISTRY_NONE) {
+            continue;
+        }
         struct registry_entry *e = &registry->entries[index[i]];
         if (registry_id(registry, index[i]) == 0 && !e->asked) {
             e->asked = true;
@@ -106,8 +109,7 @@ static bool collect_unknown(struct ingest *in, bool counters)
     for (unsigned i = in->first; i < in->n_unit; i++) {
         const struct batch_table *t =
             counters ? &in->unit[i]->counters : &in->unit[i]->tags;
-        want(in, r->registry, t->index, t->n);
-        want(in, r->registry, t->gone, t->n_gone);
+        want(in, r->registry, t->local, t->n_names);
     }
     for (unsigned i = 0; i < r->n; i++) {
         r->registry->entries[r->index[i]].asked = false;
@@ -164,7 +166,7 @@ static void count_outcome(struct ingest *in, const struct batch *b)
     struct metrics *m = in->settings.metrics;
     if (b->outcome == BATCH_STORED) {
         metrics_add(m, stored, 1);
-        metrics_add(m, rows, b->tags.n + b->counters.n);
+        metrics_add(m, rows, b->tags.n_changed + b->counters.n_changed);
     } else if (b->outcome == BATCH_DUPLICATE) {
         metrics_add(m, duplicates, 1);
     }

@@ -8,8 +8,7 @@
 #include "common/clock.h"
 #include "proto/table.h"
 
-#define YEAR_2000_US (946684800 * PSC_US_PER_S)
-#define US_PER_DAY   (86400 * PSC_US_PER_S)
+#define US_PER_DAY (86400 * PSC_US_PER_S)
 
 enum {
     JSON_DEPTH_MAX = 32,
@@ -97,20 +96,18 @@ bool sanitise_text(struct psc_bytes text, struct psc_buf *out)
     return clean;
 }
 
-bool sanitise_tag_key(struct psc_bytes key, struct psc_buf *out,
-                      bool *canonical)
+bool sanitise_tag_key(struct psc_bytes key, struct psc_buf *out)
 {
     if (key.len < 2 || key.data[0] < POOL_PAGED || key.data[0] > POOL_PAGES) {
         return false;
     }
     struct psc_bytes text = {key.data + 1, key.len - 1};
     psc_buf_u8(out, key.data[0]);
-    *canonical = sanitise_tag_text(text, out);
+    (void)sanitise_tag_text(text, out);
     return true;
 }
 
-bool sanitise_counter_key(struct psc_bytes key, struct psc_buf *out,
-                          bool *canonical)
+bool sanitise_counter_key(struct psc_bytes key, struct psc_buf *out)
 {
     const uint8_t *end = memchr(key.data, '\0', key.len);
     if (end == NULL || end == key.data) {
@@ -121,9 +118,9 @@ bool sanitise_counter_key(struct psc_bytes key, struct psc_buf *out,
     if (name.len > COUNTER_NAME_MAX_BYTES) {
         return false;
     }
-    *canonical = sanitise_tag_text(name, out);
+    (void)sanitise_tag_text(name, out);
     psc_buf_u8(out, '\0');
-    *canonical = sanitise_text(instance, out) && *canonical;
+    (void)sanitise_text(instance, out);
     return true;
 }
 
@@ -202,15 +199,37 @@ void sanitise_json_object(struct psc_buf *out, struct psc_bytes text)
     psc_buf_u8(out, '}');
 }
 
-int64_t sanitise_tag_value(unsigned column, int64_t value)
+static int64_t clamp(int64_t v, int64_t min, int64_t max)
 {
-    int64_t max = column == COL_BYTES || column == COL_OUTSTANDING
-                      ? (int64_t)1 << 48
-                      : (int64_t)1 << 60;
-    return value < 0 ? 0 : value > max ? max : value;
+    return v < min ? min : v > max ? max : v;
+}
+
+/* Where outstanding follows from allocs and frees, frees give way. */
+void sanitise_tag_row(uint8_t flags, int64_t *row)
+{
+    const unsigned derived = TAG_ALLOCS | TAG_FREES | TAG_OUTSTANDING;
+    if ((flags & ENTRY_REAL) != 0) {
+        return;
+    }
+    row[COL_ALLOCS] = clamp(row[COL_ALLOCS], 0, SANITISE_COUNT_MAX);
+    row[COL_FREES] = clamp(row[COL_FREES], 0, SANITISE_COUNT_MAX);
+    row[COL_BYTES] = clamp(row[COL_BYTES], 0, SANITISE_BYTES_MAX);
+    row[COL_OUTSTANDING] = clamp(row[COL_OUTSTANDING], 0, SANITISE_BYTES_MAX);
+    if ((flags & derived) == derived) {
+        int64_t least = row[COL_ALLOCS] - SANITISE_BYTES_MAX;
+        row[COL_FREES] = clamp(row[COL_FREES], least, row[COL_ALLOCS]);
+        row[COL_OUTSTANDING] = row[COL_ALLOCS] - row[COL_FREES];
+    }
+}
+
+void sanitise_counter_row(uint8_t flags, int64_t *row)
+{
+    if ((flags & ENTRY_REAL) == 0) {
+        row[0] = clamp(row[0], -STORED_VALUE_MAX, STORED_VALUE_MAX);
+    }
 }
 
 bool sanitise_is_time(int64_t at_us, int64_t now_us)
 {
-    return at_us >= YEAR_2000_US && at_us <= now_us + US_PER_DAY;
+    return at_us >= SANITISE_YEAR_2000_US && at_us <= now_us + US_PER_DAY;
 }

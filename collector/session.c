@@ -528,8 +528,8 @@ int sessions_init(struct sessions *all, uv_loop_t *loop, struct store *store,
     (void)uv_timer_init(loop, &all->timer);
     all->timer.data = all;
     (void)uv_timer_start(&all->timer, on_timer, LOOK_MS, LOOK_MS);
-    int rc = decode_shared_init(&all->decode);
-    return rc == PSC_OK ? lobby_init(&all->lobby, max_handshakes) : rc;
+    decode_shared_init(&all->decode);
+    return lobby_init(&all->lobby, max_handshakes);
 }
 
 void sessions_fini(struct sessions *all)

@@ -5,8 +5,9 @@
  * are acknowledged when it says that they are stored.
  *
  * Failures: a table that lacks its base -> NEED_KEYFRAME, and nothing is heard
- * until the next Open; a jump of seq anywhere but behind a Cursor, or bytes
- * that are no table -> refused as malformed. */
+ * until the next Open; a sample that the database refuses for good -> the
+ * session ends, since later ones build on it; a jump of seq anywhere but behind
+ * a Cursor, or bytes that are no table -> refused as malformed. */
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
@@ -134,11 +135,18 @@ static bool check_seq(struct session *s, const struct wire_batch *b)
     return true;
 }
 
-static void count_tables(struct session *s)
+/* Apply @in to the session's tables, and count what that brings. */
+static int apply_batch(struct session *s, const struct wire_batch *in,
+                       struct psc_error *err)
 {
+    uint64_t dropped = s->all->decode.n_dropped_entries;
+    int rc = decode_apply(s->decode, &s->all->decode, in, err);
+    metrics_add(s->all->metrics, dropped_entries,
+                s->all->decode.n_dropped_entries - dropped);
     size_t bytes = decode_bytes(s->decode);
     s->all->table_bytes += bytes - s->decode_bytes;
     s->decode_bytes = bytes;
+    return rc;
 }
 
 /* The sample is whole and new: on its way to the store. */
@@ -156,11 +164,8 @@ static void queue_batch(struct session *s, const struct wire_batch *in)
         .mono_us = psc_clock_mono_us(),
     };
     struct batch *b;
-    uint64_t dropped = s->all->decode.n_dropped_entries;
     uint64_t over = s->all->decode.n_over_budget;
     int rc = decode_take(s->decode, &s->all->decode, &facts, in, &b);
-    metrics_add(s->all->metrics, dropped_entries,
-                s->all->decode.n_dropped_entries - dropped);
     metrics_add(s->all->metrics, over_budget,
                 s->all->decode.n_over_budget - over);
     if (rc != PSC_OK) {
@@ -185,8 +190,7 @@ void session_take_batch(struct session *s, const struct wire_message *m)
     if (!check_seq(s, in)) {
         return;
     }
-    int rc = decode_apply(s->decode, in, &err);
-    count_tables(s);
+    int rc = apply_batch(s, in, &err);
     if (rc == PSC_NEED_KEYFRAME) {
         need_keyframe(s, in->seq);
     } else if (rc == PSC_NOMEM) {
@@ -238,6 +242,8 @@ static void on_fenced(struct ingest_queue *q, enum batch_outcome why)
     } else if (why == BATCH_REFUSED) {
         session_refuse(s, WIRE_REFUSAL_BUSY,
                        "the database refuses this host's samples");
+    } else if (why == BATCH_REJECTED) {
+        session_refuse(s, WIRE_REFUSAL_BUSY, "a sample was refused");
     } else {
         session_refuse(s, WIRE_REFUSAL_BUSY,
                        "the stream does not stand where it should");

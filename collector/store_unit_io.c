@@ -141,7 +141,7 @@ static void begin_arrays(struct psc_buf *a)
 static void put_table(struct psc_buf *a, const struct registry *registry,
                       const struct batch_table *t)
 {
-    if (t->kind == BATCH_NO_TABLE) {
+    if (t->kind == STORED_NONE) {
         pgarray_null(a);
         return;
     }

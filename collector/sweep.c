@@ -36,8 +36,7 @@ static void visit(const struct walk *w, uint32_t *index, uint32_t n)
 static void visit_batch(const struct walk *w, struct batch *b)
 {
     struct batch_table *t = w->counters ? &b->counters : &b->tags;
-    visit(w, t->index, t->n);
-    visit(w, t->gone, t->n_gone);
+    visit(w, t->local, t->n_names);
 }
 
 static void visit_session(const struct walk *w, struct session *s)
@@ -46,10 +45,11 @@ static void visit_session(const struct walk *w, struct session *s)
         visit_batch(w, b);
     }
     if (s->decode != NULL) {
-        struct decode_names *names =
-            w->counters ? &s->decode->counters.names : &s->decode->tags.names;
-        visit(w, names->local, names->n);
-        visit(w, names->odd, names->n_odd);
+        struct grid *g =
+            w->counters ? &s->decode->counters.grid : &s->decode->tags.grid;
+        for (uint32_t i = 0; i < g->n; i++) {
+            visit(w, &g->entries[i].ref, 1);
+        }
     }
 }
 

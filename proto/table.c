@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/table_private.h"
+#include "proto/packing.h"
 
 enum { FIRST_ENTRIES = 64 };
 
@@ -44,10 +44,10 @@ bool pool_parse(const char *name, enum pool *pool)
 }
 
 void table_init(struct table *t, uint32_t columns, uint32_t max_entries,
-                size_t max_key_bytes, bool encoder)
+                size_t max_key_bytes)
 {
     assert(columns == 1 || columns == TABLE_COLUMNS_MAX);
-    *t = (struct table){.columns = columns, .encoder = encoder};
+    *t = (struct table){.columns = columns};
     psc_map_init(&t->names, max_entries, max_key_bytes);
 }
 
@@ -56,15 +56,12 @@ void table_fini(struct table *t)
     uint32_t columns = t->columns;
     uint32_t max_entries = t->names.max;
     size_t max_key_bytes = t->names.arena.max;
-    bool encoder = t->encoder;
 
     psc_map_fini(&t->names);
     free(t->entries);
     free(t->now);
     free(t->sent);
-    free(t->changed);
-    free(t->gone);
-    table_init(t, columns, max_entries, max_key_bytes, encoder);
+    table_init(t, columns, max_entries, max_key_bytes);
 }
 
 /* Resize *@array; it stays as it was on failure. */
@@ -78,7 +75,9 @@ static int resize(void **array, size_t count, size_t size)
     return PSC_OK;
 }
 
-int table_grow(struct table *t)
+/* Make room for one more entry. Returns 0 or PSC_NOMEM, the table as it was.
+ * At the table's maximum there is nothing to grow and adding tells so. */
+static int grow(struct table *t)
 {
     if (t->names.count < t->cap || t->cap >= t->names.max) {
         return PSC_OK;
@@ -90,24 +89,16 @@ int table_grow(struct table *t)
     size_t row_bytes = t->columns * sizeof(int64_t);
     void *entries = t->entries;
     void *now = t->now;
+    void *sent = t->sent;
     int rc = resize(&entries, cap, sizeof(*t->entries));
     t->entries = entries;
     if (rc == PSC_OK) {
         rc = resize(&now, cap, row_bytes);
         t->now = now;
     }
-    void *a = t->encoder ? (void *)t->sent : (void *)t->changed;
-    void *b = t->gone;
-    if (rc == PSC_OK && t->encoder) {
-        rc = resize(&a, cap, row_bytes);
-        t->sent = a;
-    } else if (rc == PSC_OK) {
-        rc = resize(&a, cap, sizeof(*t->changed));
-        t->changed = a;
-        if (rc == PSC_OK) {
-            rc = resize(&b, cap, sizeof(*t->gone));
-            t->gone = b;
-        }
+    if (rc == PSC_OK) {
+        rc = resize(&sent, cap, row_bytes);
+        t->sent = sent;
     }
     if (rc == PSC_OK) {
         t->cap = cap;
@@ -115,21 +106,19 @@ int table_grow(struct table *t)
     return rc;
 }
 
-void table_entry_init(struct table *t, uint32_t index, uint8_t flags)
+/* Set up the entry that has just been added to the dictionary. */
+static void init_entry(struct table *t, uint32_t index, uint8_t flags)
 {
     size_t row_bytes = t->columns * sizeof(int64_t);
 
     t->entries[index] =
         (struct table_entry){.flags = flags, .put_flags = flags};
     memset(table_row(t->now, t, index), 0, row_bytes);
-    if (t->sent != NULL) {
-        memset(table_row(t->sent, t, index), 0, row_bytes);
-    }
+    memset(table_row(t->sent, t, index), 0, row_bytes);
 }
 
 void table_begin(struct table *t)
 {
-    assert(t->encoder);
     t->generation++;
     t->expected = 0;
     t->n_live = 0;
@@ -156,12 +145,12 @@ static int find_or_add(struct table *t, const void *key, size_t len,
     if (*index != PSC_MAP_NONE) {
         return PSC_OK;
     }
-    int rc = table_grow(t);
+    int rc = grow(t);
     if (rc == PSC_OK) {
         rc = psc_map_add(&t->names, key, len, index);
     }
     if (rc == PSC_OK) {
-        table_entry_init(t, *index, flags);
+        init_entry(t, *index, flags);
     }
     return rc;
 }
@@ -183,7 +172,7 @@ static int64_t sum(uint8_t flags, int64_t a, int64_t b)
 static void fill(const struct table *t, int64_t *row, uint8_t flags, bool add,
                  const int64_t *values)
 {
-    unsigned has = table_has(t, flags);
+    unsigned has = entry_has(t->columns, flags);
 
     for (unsigned c = 0; c < t->columns; c++) {
         int64_t v = (has >> c & 1) != 0 ? values[c] : 0;
@@ -194,15 +183,14 @@ static void fill(const struct table *t, int64_t *row, uint8_t flags, bool add,
         }
         row[c] = v;
     }
-    if (table_derives(t, flags)) {
-        table_derive(row);
+    if (entry_derives(t->columns, flags)) {
+        entry_derive(row);
     }
 }
 
 int table_put(struct table *t, uint8_t owner, const void *key, size_t key_len,
               uint8_t flags, const int64_t *values)
 {
-    assert(t->encoder);
     uint32_t index;
     int rc = find_or_add(t, key, key_len, flags, &index);
     if (rc != PSC_OK) {
@@ -228,7 +216,6 @@ int table_put(struct table *t, uint8_t owner, const void *key, size_t key_len,
 
 void table_hold(struct table *t, uint8_t owner)
 {
-    assert(t->encoder);
     for (uint32_t i = 0; i < t->names.count; i++) {
         struct table_entry *e = &t->entries[i];
         if (e->owner == owner && !e->live &&

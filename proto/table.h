@@ -2,14 +2,13 @@
  * columns, sent as a keyframe (every entry, absolute) or as a delta (only what
  * changed). Tags are one table, counters another. Pure: no I/O, no clock.
  *
- * The agent fills a table once a tick and encodes it; the collector applies
- * what arrives to a table of its own and reads what changed. A steady tick
- * allocates nothing on either side.
+ * The agent fills a table once a tick and encodes it:
  *
- *   agent:      table_begin  table_put …  table_encode      (keeps `sent`)
- *   collector:  table_apply  then read changed[] and gone[]
+ *   table_begin  table_put …  table_encode      (keeps what was sent)
  *
- * docs/protocol.md gives the packed form byte by byte. */
+ * A steady tick allocates nothing. What reads it is proto/names.h (the keys)
+ * and proto/grid.h (the numbers). docs/protocol.md gives the packed form byte
+ * by byte. */
 #ifndef PSC_PROTO_TABLE_H
 #define PSC_PROTO_TABLE_H
 
@@ -68,13 +67,12 @@ bool pool_parse(const char *name, enum pool *pool);
 
 struct table_entry {
     uint8_t flags;       /* TAG_…, ENTRY_…, as the peer knows them */
-    uint8_t put_flags;   /* encoder: as last put */
+    uint8_t put_flags;   /* as last put */
     uint8_t owner;       /* of the source that fills it, see table_hold() */
-    uint8_t mask;        /* encoder: which columns it is about to send */
+    uint8_t mask;        /* which columns it is about to send */
     bool live;           /* in the present sample */
-    bool sent_live;      /* encoder: in the last one encoded */
-    uint32_t generation; /* of the last sample that had it; decoder: of the
-                            last part that touched it */
+    bool sent_live;      /* in the last one encoded */
+    uint32_t generation; /* of the last sample that had it */
 };
 
 struct table {
@@ -82,21 +80,15 @@ struct table {
     struct table_entry *entries;
     int64_t *now;        /* columns values an entry, by index; 0 in
                             columns that an entry has not */
-    int64_t *sent;       /* as last encoded; NULL in a decoder */
+    int64_t *sent;       /* as last encoded */
     uint32_t cap;        /* entries allocated */
     uint32_t columns;    /* per entry, 1 or 4 */
     uint32_t n_live;     /* entries in the present sample */
     uint32_t n_encoded;  /* dictionary entries the peer knows */
-    uint32_t expected;   /* encoder: entry that the next put names, if
-                            the sources keep to their order */
-    uint32_t generation; /* counts samples, or parts applied */
-    bool encoder;
-    bool complete;     /* a whole keyframe has been encoded, or one
-                          applied: deltas may follow */
-    uint32_t *changed; /* decoder: indices the last apply changed */
-    uint32_t n_changed;
-    uint32_t *gone; /* decoder: indices that vanished */
-    uint32_t n_gone;
+    uint32_t expected;   /* entry that the next put names, if the sources keep
+                            to their order */
+    uint32_t generation; /* counts samples */
+    bool complete;    /* a whole keyframe has been encoded: deltas may follow */
     uint64_t refused; /* puts that failed since the start */
 };
 
@@ -113,10 +105,10 @@ struct columns {
 /* A table of @columns per entry that takes at most @max_entries, whose keys
  * together have at most @max_key_bytes. */
 void table_init(struct table *t, uint32_t columns, uint32_t max_entries,
-                size_t max_key_bytes, bool encoder);
+                size_t max_key_bytes);
 void table_fini(struct table *t);
 
-/* --- filling (agent) --- */
+/* --- filling --- */
 
 /* Start a sample: entries not put until the encoding are gone. */
 void table_begin(struct table *t);
@@ -134,7 +126,7 @@ PSC_MUST_CHECK int table_put(struct table *t, uint8_t owner, const void *key,
 /* Keep what source @owner put last time (it skips this tick). */
 void table_hold(struct table *t, uint8_t owner);
 
-/* --- encoding (agent) --- */
+/* --- encoding --- */
 
 /* Where table_encode() packs; one per agent, reused. */
 struct table_writer {
@@ -160,19 +152,16 @@ PSC_MUST_CHECK int table_encode(struct table *t, bool keyframe,
                                 uint32_t *next, struct table_writer *w,
                                 struct columns *out);
 
-/* --- decoding (collector) --- */
-
-/* Apply a part. A keyframe's first part (@first) empties the table. Hostile
- * bytes give PSC_FORMAT or PSC_LIMIT and leave the table unusable until the
- * next keyframe (t->complete false); a delta on such a table gives
- * PSC_NEED_KEYFRAME. Afterwards changed[] and gone[] list what this part
- * brought. */
-PSC_MUST_CHECK int table_apply(struct table *t, const struct columns *in,
-                               bool first, struct psc_error *err);
+/* The values of an entry in @rows, t->now or t->sent. */
+static inline int64_t *table_row(int64_t *rows, const struct table *t,
+                                 uint32_t i)
+{
+    return rows + (size_t)i * t->columns;
+}
 
 static inline const int64_t *table_values(const struct table *t, uint32_t i)
 {
-    return t->now + (size_t)i * t->columns;
+    return table_row(t->now, t, i);
 }
 
 #endif

@@ -6,14 +6,17 @@
  * absent counts as all zeros, on both sides, so that one which appears or
  * comes back needs no rule of its own.
  *
- * Happy path: mark() finds which columns of which entries differ, pack() turns
- * them into bytes until the budget is used up, commit() takes note of what the
- * peer now knows. Failures (no memory, budget) come before commit(). */
+ * Happy path: mark() finds which columns of which entries differ, put_entries()
+ * turns them into bytes until the budget is used up, commit() takes note of
+ * what the peer now knows. Failures (no memory, budget) come before commit().
+ */
 #include <assert.h>
 #include <string.h>
 
+#include "proto/names.h"
+#include "proto/pack.h"
+#include "proto/packing.h"
 #include "proto/table.h"
-#include "proto/table_private.h"
 
 /* In table_entry.mask: the entry is listed, perhaps with no column at all. */
 enum { MASK_LISTED = 0x80 };
@@ -21,13 +24,11 @@ enum { MASK_LISTED = 0x80 };
 /* A dictionary this full is crowded if most of it has vanished. */
 enum { CROWDED_PERCENT = 75 };
 
-struct pack {
+struct encoding {
     struct table *t;
     struct table_writer *w;
-    unsigned head;      /* of the gaps column */
-    unsigned mask_bits; /* per listed entry */
-    uint32_t listed;    /* the next index that has gap 0, for gaps */
-    uint32_t gone;      /* the same for gone */
+    struct pack pack;
+    uint32_t gone; /* the next index that has gap 0, for gone */
 };
 
 void table_writer_init(struct table_writer *w, size_t max_bytes)
@@ -146,184 +147,79 @@ static bool delta_suffices(const struct table *t)
     return true;
 }
 
-static unsigned differing(const struct table *t, uint32_t index,
-                          unsigned columns)
+/* Find what entries from @from on have to send. */
+static void mark(struct encoding *e, uint32_t from)
 {
-    const int64_t *now = table_row(t->now, t, index);
-    const int64_t *sent = table_row(t->sent, t, index);
-    unsigned mask = 0;
-
-    for (unsigned c = 0; c < t->columns; c++) {
-        mask |= (unsigned)(now[c] != sent[c]) << c;
-    }
-    return mask & columns;
-}
-
-/* Find what entries from @from on have to send; sets the head of the gaps.
- * Returns whether there is any. */
-static bool mark(struct pack *p, uint32_t from)
-{
-    struct table *t = p->t;
-    unsigned any = 0, every = HEAD_COLUMNS;
-    bool listed = false;
+    struct table *t = e->t;
 
     for (uint32_t i = from; i < t->names.count; i++) {
-        struct table_entry *e = &t->entries[i];
-        e->mask = 0;
-        if (!e->live) {
+        struct table_entry *entry = &t->entries[i];
+        entry->mask = 0;
+        if (!entry->live) {
             continue;
         }
-        unsigned mask = differing(t, i, table_sends(t, e->flags));
-        if (mask == 0 && e->sent_live) {
+        unsigned mask =
+            pack_differing(t->columns, entry->flags, table_row(t->now, t, i),
+                           table_row(t->sent, t, i));
+        if (mask == 0 && entry->sent_live) {
             continue;
         }
-        e->mask = (uint8_t)(mask | MASK_LISTED);
-        any |= mask;
-        every &= mask;
-        listed = true;
+        entry->mask = (uint8_t)(mask | MASK_LISTED);
+        pack_scan(&e->pack, mask);
     }
-    bool uniform = any == every;
-    p->head = any | (uniform ? HEAD_UNIFORM : 0);
-    p->mask_bits = uniform ? 0 : (unsigned)__builtin_popcount(any);
-    return listed;
+    pack_begin(&e->pack);
 }
 
-static void put_name(struct pack *p, uint32_t index)
+static void put_name(struct encoding *e, uint32_t index)
 {
-    struct psc_bytes key = psc_map_key(&p->t->names, index);
+    struct psc_bytes key = psc_map_key(&e->t->names, index);
     size_t shared = 0;
 
     if (index > 0) {
-        struct psc_bytes before = psc_map_key(&p->t->names, index - 1);
-        while (shared < SHARED_MAX_BYTES && shared < key.len &&
+        struct psc_bytes before = psc_map_key(&e->t->names, index - 1);
+        while (shared < NAME_SHARED_MAX_BYTES && shared < key.len &&
                shared < before.len && key.data[shared] == before.data[shared]) {
             shared++;
         }
     }
-    struct psc_buf *out = &p->w->names;
-    psc_buf_u8(out, p->t->entries[index].flags);
+    struct psc_buf *out = &e->w->names;
+    psc_buf_u8(out, e->t->entries[index].flags);
     psc_buf_u8(out, (uint8_t)shared);
     psc_buf_string(out, key.data + shared, key.len - shared);
 }
 
-static uint64_t zigzag(uint64_t v)
+static void put_index(struct encoding *e, uint32_t index)
 {
-    return v << 1 ^ (0 - (v >> 63));
-}
-
-/* An integer that counts bytes: whole pages as such, others at the price of
- * one bit. */
-static void put_amount(struct psc_buf *out, uint64_t diff)
-{
-    if (diff != 0 && diff % PAGE_BYTES == 0) {
-        uint64_t pages = (uint64_t)((int64_t)diff / PAGE_BYTES);
-        psc_buf_varint(out, zigzag(pages) << 1 | 1);
-    } else if (zigzag(diff) >> 63 == 0) {
-        psc_buf_varint(out, zigzag(diff) << 1);
-    } else {
-        psc_buf_varint(out, AMOUNT_ESCAPE);
-        psc_buf_varint(out, zigzag(diff));
-    }
-}
-
-/* The bits of a real that changed: neighbours share sign and exponent, round
- * numbers end in zeros; what is between them goes as it is. */
-static void put_real(struct psc_buf *out, uint64_t bits)
-{
-    unsigned skip = 0;
-    while (skip < 7 && (bits & 0xff) == 0) {
-        bits >>= 8;
-        skip++;
-    }
-    uint8_t bytes[8];
-    unsigned n = 0;
-    do {
-        bytes[n++] = (uint8_t)bits;
-        bits >>= 8;
-    } while (bits != 0);
-    psc_buf_u8(out, (uint8_t)(skip << 3 | (n - 1)));
-    psc_buf_append(out, bytes, n);
-}
-
-static void put_values(struct pack *p, uint32_t index, unsigned mask)
-{
-    struct table *t = p->t;
-    const int64_t *now = table_row(t->now, t, index);
-    const int64_t *sent = table_row(t->sent, t, index);
-    struct psc_buf *out = &p->w->values;
-    bool real = (t->entries[index].flags & ENTRY_REAL) != 0;
-
-    for (unsigned c = 0; c < t->columns; c++) {
-        if ((mask >> c & 1) == 0) {
-            continue;
-        }
-        uint64_t diff = (uint64_t)now[c] - (uint64_t)sent[c];
-        if (real) {
-            put_real(out, (uint64_t)now[c] ^ (uint64_t)sent[c]);
-        } else if (table_is_amount(t, c)) {
-            put_amount(out, diff);
-        } else {
-            psc_buf_varint(out, zigzag(diff));
-        }
-    }
-}
-
-/* The bits of @mask at the places of the bits of @of, side by side. */
-static unsigned squeeze(unsigned mask, unsigned of)
-{
-    unsigned out = 0, n = 0;
-
-    for (unsigned c = 0; c < TABLE_COLUMNS_MAX; c++) {
-        if ((of >> c & 1) != 0) {
-            out |= (mask >> c & 1) << n++;
-        }
-    }
-    return out;
-}
-
-static void put_entry(struct pack *p, uint32_t index)
-{
-    unsigned mask = p->t->entries[index].mask & HEAD_COLUMNS;
-    uint64_t gap = index - p->listed;
-
-    if (p->mask_bits > 0) {
-        gap = gap << p->mask_bits | squeeze(mask, p->head & HEAD_COLUMNS);
-    }
-    psc_buf_varint(&p->w->gaps, gap);
-    p->listed = index + 1;
-    put_values(p, index, mask);
-}
-
-static void put_index(struct pack *p, uint32_t index)
-{
-    struct table *t = p->t;
-    const struct table_entry *e = &t->entries[index];
+    struct table *t = e->t;
+    const struct table_entry *entry = &t->entries[index];
 
     if (index >= t->n_encoded) {
-        put_name(p, index);
+        put_name(e, index);
     }
-    if (e->mask != 0) {
-        put_entry(p, index);
-    } else if (!e->live && e->sent_live) {
-        psc_buf_varint(&p->w->gone, index - p->gone);
-        p->gone = index + 1;
+    if (entry->mask != 0) {
+        pack_entry(&e->pack, index, entry->flags, entry->mask & HEAD_COLUMNS,
+                   table_row(t->now, t, index), table_row(t->sent, t, index));
+    } else if (!entry->live && entry->sent_live) {
+        psc_buf_varint(&e->w->gone, index - e->gone);
+        e->gone = index + 1;
     }
 }
 
 /* Pack entries from @from on while they fit @budget. Returns the index after
  * the last one that did. */
-static uint32_t pack(struct pack *p, uint32_t from, size_t budget)
+static uint32_t put_entries(struct encoding *e, uint32_t from, size_t budget)
 {
-    struct table_writer *w = p->w;
+    struct table_writer *w = e->w;
 
-    for (uint32_t i = from; i < p->t->names.count; i++) {
-        const struct table_entry *e = &p->t->entries[i];
-        if (e->mask == 0 && e->live == e->sent_live && i < p->t->n_encoded) {
+    for (uint32_t i = from; i < e->t->names.count; i++) {
+        const struct table_entry *entry = &e->t->entries[i];
+        if (entry->mask == 0 && entry->live == entry->sent_live &&
+            i < e->t->n_encoded) {
             continue; /* nothing to say */
         }
         size_t names = w->names.len, gaps = w->gaps.len;
         size_t gone = w->gone.len, values = w->values.len;
-        put_index(p, i);
+        put_index(e, i);
         if (writer_bytes(w) > budget) {
             w->names.len = names;
             w->gaps.len = gaps;
@@ -332,7 +228,7 @@ static uint32_t pack(struct pack *p, uint32_t from, size_t budget)
             return i;
         }
     }
-    return p->t->names.count;
+    return e->t->names.count;
 }
 
 /* The peer knows the entries in [@from, @end) as they are now. */
@@ -360,7 +256,6 @@ int table_encode(struct table *t, bool keyframe, uint64_t base_seq,
                  size_t budget, uint32_t *next, struct table_writer *w,
                  struct columns *out)
 {
-    assert(t->encoder);
     assert(*next == 0 || (keyframe && *next == t->n_encoded));
     if (!keyframe && !delta_suffices(t)) {
         return PSC_NEED_KEYFRAME;
@@ -372,11 +267,10 @@ int table_encode(struct table *t, bool keyframe, uint64_t base_seq,
         }
     }
     reset_writer(w);
-    struct pack p = {.t = t, .w = w, .listed = *next};
-    if (mark(&p, *next)) {
-        psc_buf_u8(&w->gaps, (uint8_t)p.head);
-    }
-    uint32_t end = pack(&p, *next, budget);
+    struct encoding e = {.t = t, .w = w};
+    pack_init(&e.pack, t->columns, *next, &w->gaps, &w->values);
+    mark(&e, *next);
+    uint32_t end = put_entries(&e, *next, budget);
     int rc = writer_error(w);
     if (rc != PSC_OK) {
         return rc;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "proto/grid.h"
+#include "proto/names.h"
 #include "proto/table.h"
 
 enum { TICKS = 1000, KEY_BYTES = 48, BUDGET = 1 << 20 };
@@ -83,7 +85,33 @@ static void fill(struct table *t, const struct tag *tags, uint32_t n,
     }
 }
 
-static size_t run_tick(struct table *from, struct table *to,
+/* What a collector keeps, but for the meaning of the names. */
+struct reader {
+    struct name_chain chain;
+    struct grid grid;
+    struct grid_changes changes;
+};
+
+static void apply(struct reader *r, const struct columns *c)
+{
+    const struct grid_part part = {c->gone, c->gaps, c->values};
+    if (c->keyframe) {
+        grid_clear(&r->grid);
+        r->chain.len = 0;
+    }
+    struct name_reader names;
+    name_reader_init(&names, c->names, &r->chain);
+    while (name_reader_next(&names)) {
+        if (grid_add(&r->grid, 0, names.flags) != PSC_OK) {
+            abort();
+        }
+    }
+    if (grid_apply(&r->grid, 0, &part, &r->changes, NULL) != PSC_OK) {
+        abort();
+    }
+}
+
+static size_t run_tick(struct table *from, struct reader *to,
                        struct table_writer *w, bool keyframe, struct figures *f)
 {
     struct columns c;
@@ -93,26 +121,26 @@ static size_t run_tick(struct table *from, struct table *to,
         abort();
     }
     int64_t encoded = now_ns();
-    if (table_apply(to, &c, true, NULL) != PSC_OK) {
-        abort();
-    }
+    apply(to, &c);
     f->apply_ns += now_ns() - encoded;
     f->encode_ns += encoded - start;
-    f->changed += to->n_changed;
+    f->changed += to->changes.n_changed;
     return c.names.len + c.gaps.len + c.gone.len + c.values.len;
 }
 
 static void run(uint32_t n, uint32_t percent, bool backwards)
 {
     struct tag *tags = calloc(n, sizeof(*tags));
-    struct table from, to;
+    struct table from;
+    struct reader to = {.chain = {.len = 0}};
     struct table_writer w;
     struct figures first = {0}, f = {0};
     if (tags == NULL) {
         abort();
     }
-    table_init(&from, TABLE_COLUMNS_MAX, n, BUDGET, true);
-    table_init(&to, TABLE_COLUMNS_MAX, n, BUDGET, false);
+    table_init(&from, TABLE_COLUMNS_MAX, n, BUDGET);
+    grid_init(&to.grid, TABLE_COLUMNS_MAX, n, NULL);
+    grid_changes_init(&to.changes, NULL);
     table_writer_init(&w, BUDGET);
     make_tags(tags, n);
     fill(&from, tags, n, false);
@@ -134,7 +162,8 @@ static void run(uint32_t n, uint32_t percent, bool backwards)
            (double)f.delta_bytes / (double)f.changed,
            (unsigned long long)first.keyframe_bytes);
     table_fini(&from);
-    table_fini(&to);
+    grid_fini(&to.grid);
+    grid_changes_fini(&to.changes);
     table_writer_fini(&w);
     free(tags);
 }

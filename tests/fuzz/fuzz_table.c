@@ -1,4 +1,4 @@
-/* Fuzzes table_apply() with a sequence of parts. The first byte picks one or
+/* Fuzzes names and grids with a sequence of parts. The first byte picks one or
  * four columns; then each part is a byte (bit 0 keyframe, bit 1 first part)
  * and its names, gaps, gone and values as length-prefixed strings.
  *
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "proto/table.h"
+#include "tests/lib/decoded.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -21,62 +22,66 @@ static void require(bool holds)
     }
 }
 
-static void check(const struct table *t)
+static void check(const struct decoded *d)
 {
+    const struct grid *g = &d->grid;
+    const struct grid_changes *changes = &d->changes;
     uint32_t n_live = 0;
 
-    require(t->names.count <= MAX_ENTRIES && t->names.count <= t->cap);
-    require(t->names.arena.len <= KEY_BYTES);
-    for (uint32_t i = 0; i < t->names.count; i++) {
-        n_live += t->entries[i].live;
-        const int64_t *row = table_values(t, i);
-        for (uint32_t c = 0; !t->entries[i].live && c < t->columns; c++) {
+    require(g->n <= MAX_ENTRIES && g->n <= g->cap);
+    for (uint32_t i = 0; i < g->n; i++) {
+        n_live += g->entries[i].live;
+        require(!g->entries[i].gone);
+        const int64_t *row = grid_values(g, i);
+        for (uint32_t c = 0; !g->entries[i].live && c < g->columns; c++) {
             require(row[c] == 0);
         }
     }
-    for (uint32_t i = 0; i < t->n_changed; i++) {
-        require(t->changed[i] < t->names.count);
-        require(i == 0 || t->changed[i] > t->changed[i - 1]);
-        require(t->entries[t->changed[i]].live);
+    for (uint32_t i = 0; i < changes->n_changed; i++) {
+        require(changes->changed[i] < g->n);
+        require(i == 0 || changes->changed[i] > changes->changed[i - 1]);
+        require(g->entries[changes->changed[i]].live);
     }
-    for (uint32_t i = 0; i < t->n_gone; i++) {
-        require(t->gone[i] < t->names.count);
-        require(!t->entries[t->gone[i]].live);
+    for (uint32_t i = 0; i < changes->n_gone; i++) {
+        require(changes->gone[i] < g->n);
+        require(!g->entries[changes->gone[i]].live);
     }
-    require(t->n_live == n_live);
+    require(g->n_live == n_live);
 }
 
-/* Encode the live entries of @t and decode them: nothing may differ. */
-static void check_again(const struct table *t)
+/* Encode the live entries of @d and decode them: nothing may differ. */
+static void check_again(const struct decoded *d)
 {
-    struct table from, to;
+    struct table from;
+    struct decoded to;
     struct table_writer w;
-    table_init(&from, t->columns, MAX_ENTRIES, KEY_BYTES, true);
-    table_init(&to, t->columns, MAX_ENTRIES, KEY_BYTES, false);
+    uint32_t columns = d->grid.columns;
+    table_init(&from, columns, MAX_ENTRIES, KEY_BYTES);
+    decoded_init(&to, columns, MAX_ENTRIES, KEY_BYTES);
     table_writer_init(&w, BUDGET);
     table_begin(&from);
-    for (uint32_t i = 0; i < t->names.count; i++) {
-        struct psc_bytes key = psc_map_key(&t->names, i);
-        if (t->entries[i].live) {
-            require(table_put(&from, 0, key.data, key.len, t->entries[i].flags,
-                              table_values(t, i)) == PSC_OK);
+    for (uint32_t i = 0; i < d->grid.n; i++) {
+        struct psc_bytes key = psc_map_key(&d->names, i);
+        const struct grid_entry *e = &d->grid.entries[i];
+        if (e->live) {
+            require(table_put(&from, 0, key.data, key.len, e->flags,
+                              grid_values(&d->grid, i)) == PSC_OK);
         }
     }
-    struct columns columns;
+    struct columns packed;
     uint32_t next = 0;
-    require(table_encode(&from, true, 0, BUDGET, &next, &w, &columns) ==
-            PSC_OK);
-    require(table_apply(&to, &columns, true, NULL) == PSC_OK);
-    require(to.n_live == t->n_live);
-    for (uint32_t i = 0; i < to.names.count; i++) {
+    require(table_encode(&from, true, 0, BUDGET, &next, &w, &packed) == PSC_OK);
+    require(decoded_apply(&to, &packed, true, NULL) == PSC_OK);
+    require(to.grid.n_live == d->grid.n_live);
+    for (uint32_t i = 0; i < to.grid.n; i++) {
         struct psc_bytes key = psc_map_key(&to.names, i);
-        uint32_t was = psc_map_find(&t->names, key.data, key.len);
+        uint32_t was = psc_map_find(&d->names, key.data, key.len);
         require(was != PSC_MAP_NONE);
-        require(memcmp(table_values(t, was), table_values(&to, i),
-                       t->columns * sizeof(int64_t)) == 0);
+        require(memcmp(grid_values(&d->grid, was), grid_values(&to.grid, i),
+                       columns * sizeof(int64_t)) == 0);
     }
     table_fini(&from);
-    table_fini(&to);
+    decoded_fini(&to);
     table_writer_fini(&w);
 }
 
@@ -85,8 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct psc_reader r;
     psc_reader_init(&r, (struct psc_bytes){data, size});
     uint32_t columns = (psc_read_u8(&r) & 1) != 0 ? TABLE_COLUMNS_MAX : 1;
-    struct table t;
-    table_init(&t, columns, MAX_ENTRIES, KEY_BYTES, false);
+    struct decoded d;
+    decoded_init(&d, columns, MAX_ENTRIES, KEY_BYTES);
     while (!r.failed && psc_reader_left(&r) > 0) {
         uint8_t how = psc_read_u8(&r);
         struct columns in = {.keyframe = (how & 1) != 0};
@@ -95,13 +100,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         in.gone = psc_read_string(&r);
         in.values = psc_read_string(&r);
         struct psc_error err;
-        int rc = table_apply(&t, &in, (how & 2) != 0, &err);
-        require(t.complete == (rc == PSC_OK));
-        check(&t);
+        int rc = decoded_apply(&d, &in, (how & 2) != 0, &err);
+        require(d.grid.complete == (rc == PSC_OK));
+        check(&d);
     }
-    if (t.complete) {
-        check_again(&t);
+    if (d.grid.complete) {
+        check_again(&d);
     }
-    table_fini(&t);
+    decoded_fini(&d);
     return 0;
 }

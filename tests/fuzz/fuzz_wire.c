@@ -7,6 +7,7 @@
 
 #include "proto/record.h"
 #include "proto/wire.h"
+#include "tests/lib/decoded.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -21,12 +22,12 @@ static void require(bool holds)
 
 static void apply(uint32_t n_columns, uint32_t max, const struct columns *in)
 {
-    struct table t;
-    table_init(&t, n_columns, max, (size_t)max * 64, false);
+    struct decoded d;
+    decoded_init(&d, n_columns, max, (size_t)max * 64);
     struct psc_error err;
-    int rc = table_apply(&t, in, true, &err);
-    require(t.complete == (rc == PSC_OK));
-    table_fini(&t);
+    int rc = decoded_apply(&d, in, true, &err);
+    require(d.grid.complete == (rc == PSC_OK));
+    decoded_fini(&d);
 }
 
 static void read_batch(const struct wire_batch *b)

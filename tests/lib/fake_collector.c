@@ -86,7 +86,7 @@ static void fake_batch(struct session *s, const struct wire_batch *b)
         if (!b->tags.keyframe) {
             assert_int_equal(b->tags.base_seq, s->tags_seq);
         }
-        assert_int_equal(table_apply(&s->tags, &b->tags, b->part == 0, &err),
+        assert_int_equal(decoded_apply(&s->tags, &b->tags, b->part == 0, &err),
                          PSC_OK);
         s->tags_seq = b->seq;
     }
@@ -214,7 +214,7 @@ static void on_session_close(struct psc_conn *c, const struct psc_error *reason)
     (void)reason;
     struct session *s = c->user;
     s->live = false;
-    table_fini(&s->tags);
+    decoded_fini(&s->tags);
 }
 
 static const struct psc_conn_events session_events = {
@@ -231,8 +231,8 @@ static void on_connection(uv_stream_t *listener, int status)
     assert_non_null(s);
     assert_true(f->n_sessions < SESSIONS_MAX);
     s->fake = f;
-    table_init(&s->tags, TABLE_COLUMNS_MAX, TABLE_MAX_TAGS,
-               TABLE_MAX_TAG_KEY_BYTES, false);
+    decoded_init(&s->tags, TABLE_COLUMNS_MAX, TABLE_MAX_TAGS,
+                 TABLE_MAX_TAG_KEY_BYTES);
     struct psc_conn_limits limits = {.handshake_us = 5000000,
                                      .idle_us = 10000000,
                                      .max_frame_bytes = PSC_FRAME_MAX_BYTES,

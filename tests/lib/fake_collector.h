@@ -11,6 +11,7 @@
 #include "common/conn.h"
 #include "proto/wire.h"
 #include "tests/lib/certs.h"
+#include "tests/lib/decoded.h"
 
 enum {
     STREAMS_MAX = 8,
@@ -34,7 +35,7 @@ struct session {
     bool deaf;           /* after NEED_KEYFRAME, until Open */
     uint64_t seq;        /* of the last batch */
     uint64_t sample_seq; /* of the first part of its sample */
-    struct table tags;
+    struct decoded tags;
     uint64_t tags_seq;
 };
 

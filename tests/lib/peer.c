@@ -107,9 +107,9 @@ bool peer_connect(struct peer *p, int port, const struct peer_identity *id)
     memset(p, 0, sizeof(*p));
     memset(p->boot_id, 0x77, sizeof(p->boot_id));
     p->interval_us = PSC_US_PER_S;
-    table_init(&p->tags, 4, TABLE_MAX_TAGS, TABLE_MAX_TAG_KEY_BYTES, true);
-    table_init(&p->counters, 1, TABLE_MAX_COUNTERS, TABLE_MAX_COUNTER_KEY_BYTES,
-               true);
+    table_init(&p->tags, 4, TABLE_MAX_TAGS, TABLE_MAX_TAG_KEY_BYTES);
+    table_init(&p->counters, 1, TABLE_MAX_COUNTERS,
+               TABLE_MAX_COUNTER_KEY_BYTES);
     table_writer_init(&p->tag_writer, PSC_FRAME_MAX_BYTES);
     table_writer_init(&p->counter_writer, PSC_FRAME_MAX_BYTES);
     table_begin(&p->tags);

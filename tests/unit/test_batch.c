@@ -17,6 +17,7 @@
 #include "agent/collect.h"
 #include "agent/spool.h"
 #include "proto/wire.h"
+#include "tests/lib/decoded.h"
 #include "tests/lib/temp.h"
 
 #define HOUR_US (3600 * 1000000LL)
@@ -219,7 +220,7 @@ struct bench {
     struct batcher batcher;
     struct spool_reader reader;
     struct wire_decoder decoder;
-    struct table tags, counters;     /* the collector's */
+    struct decoded tags, counters;   /* the collector's */
     uint64_t tags_seq, counters_seq; /* where they stand */
     struct wire_message last;        /* valid until the next read */
     unsigned n_batches, n_keyframes, n_parts;
@@ -249,17 +250,17 @@ static struct bench *bench_init(const struct source *const *sources,
     spool_reader_init(&b->reader);
     spool_reader_seek(&b->reader, &b->spool, b->spool.stream, 1);
     wire_decoder_init(&b->decoder);
-    table_init(&b->tags, TABLE_COLUMNS_MAX, TABLE_MAX_TAGS,
-               TABLE_MAX_TAG_KEY_BYTES, false);
-    table_init(&b->counters, 1, TABLE_MAX_COUNTERS, TABLE_MAX_COUNTER_KEY_BYTES,
-               false);
+    decoded_init(&b->tags, TABLE_COLUMNS_MAX, TABLE_MAX_TAGS,
+                 TABLE_MAX_TAG_KEY_BYTES);
+    decoded_init(&b->counters, 1, TABLE_MAX_COUNTERS,
+                 TABLE_MAX_COUNTER_KEY_BYTES);
     return b;
 }
 
 static void bench_fini(struct bench *b)
 {
-    table_fini(&b->tags);
-    table_fini(&b->counters);
+    decoded_fini(&b->tags);
+    decoded_fini(&b->counters);
     wire_decoder_fini(&b->decoder);
     spool_reader_fini(&b->reader, &b->spool);
     batcher_fini(&b->batcher);
@@ -281,14 +282,14 @@ static void tick(struct bench *b, unsigned due)
                      PSC_OK);
 }
 
-static void apply(struct table *t, const struct columns *in, bool first,
+static void apply(struct decoded *t, const struct columns *in, bool first,
                   uint64_t *at, uint64_t seq)
 {
     struct psc_error err = {.msg = ""};
     if (!in->keyframe) {
         assert_int_equal(in->base_seq, *at);
     }
-    assert_int_equal(table_apply(t, in, first, &err), PSC_OK);
+    assert_int_equal(decoded_apply(t, in, first, &err), PSC_OK);
     *at = seq;
 }
 
@@ -323,22 +324,23 @@ static void read_all(struct bench *b)
 }
 
 /* The collector's table holds just what the sample does. */
-static void check_same(const struct table *sent, const struct table *got)
+static void check_same(const struct table *sent, const struct decoded *got)
 {
-    assert_true(got->complete);
+    assert_true(got->grid.complete);
     uint32_t n = 0;
     for (uint32_t i = 0; i < sent->names.count; i++) {
         struct psc_bytes key = psc_map_key(&sent->names, i);
         uint32_t at = psc_map_find(&got->names, key.data, key.len);
-        bool live = at != PSC_MAP_NONE && got->entries[at].live;
+        bool live = at != PSC_MAP_NONE && got->grid.entries[at].live;
         assert_int_equal(live, sent->entries[i].live);
         if (live) {
-            assert_memory_equal(table_values(got, at), table_values(sent, i),
+            assert_memory_equal(grid_values(&got->grid, at),
+                                table_values(sent, i),
                                 sent->columns * sizeof(int64_t));
             n++;
         }
     }
-    assert_int_equal(got->n_live, n);
+    assert_int_equal(got->grid.n_live, n);
 }
 
 static void check_bench(struct bench *b)
@@ -559,7 +561,7 @@ static void slow_sources_back_off(void **state)
     for (int i = 0; i < 9; i++) {
         tick(b, ALL);
         check_bench(b); /* held, not gone */
-        assert_true(b->tags.n_live > 0);
+        assert_true(b->tags.grid.n_live > 0);
     }
     assert_int_equal(fake.n_collects - before, 3);
     fake.cost_us = 1000;
@@ -594,7 +596,7 @@ static void broken_sources_are_told_and_tried_again(void **state)
     assert_int_equal(told_state(b, "tags"), SOURCE_FAILING);
     read_all(b);
     assert_true(b->last.batch.sources.len > 0);
-    assert_int_equal(b->tags.n_live, 0);
+    assert_int_equal(b->tags.grid.n_live, 0);
     fake.fail_collect = PSC_OK;
     tick(b, TAGS);
     assert_int_equal(told_state(b, "tags"), SOURCE_OK);
@@ -670,7 +672,7 @@ static void steady_ticks_allocate_nothing(void **state)
                   counted, (unsigned long long)(b->spool.bytes - bytes) / 100);
     spool_reader_fini(&sent, &b->spool);
     check_bench(b);
-    assert_true(b->tags.n_live > 50);
+    assert_true(b->tags.grid.n_live > 50);
     assert_int_equal(counted, 0);
     bench_fini(b);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/bench/fleetsim/encode.h"
+#include "tests/lib/decoded.h"
 
 enum { TAGS = 700, COUNTERS = 20, SNAPSHOTS = 400 };
 
@@ -37,7 +38,7 @@ static void make_truth(struct truth *t, const struct truth_settings *s)
 }
 
 struct receiver {
-    struct table tags, counters;
+    struct decoded tags, counters;
     struct wire_decoder decoder;
     uint64_t seq; /* of the last batch */
     unsigned n_batches, n_keyframes;
@@ -59,19 +60,22 @@ static int on_batch(void *user, struct psc_bytes frame)
     r->n_batches++;
     r->n_keyframes += keyframe && m.batch.part == 0 ? 1 : 0;
     assert_int_equal(
-        table_apply(&r->tags, &m.batch.tags, m.batch.part == 0, &err), PSC_OK);
+        decoded_apply(&r->tags, &m.batch.tags, m.batch.part == 0, &err),
+        PSC_OK);
     if (m.batch.has_counters) {
         assert_int_equal(
-            table_apply(&r->counters, &m.batch.counters, true, &err), PSC_OK);
+            decoded_apply(&r->counters, &m.batch.counters, true, &err), PSC_OK);
     }
     return PSC_OK;
 }
 
-static const int64_t *row_of(const struct table *t, const uint8_t *key,
+static const int64_t *row_of(const struct decoded *t, const uint8_t *key,
                              size_t len)
 {
     uint32_t i = psc_map_find(&t->names, key, len);
-    return i != PSC_MAP_NONE && t->entries[i].live ? table_values(t, i) : NULL;
+    return i != PSC_MAP_NONE && t->grid.entries[i].live
+               ? grid_values(&t->grid, i)
+               : NULL;
 }
 
 static void check_received(const struct receiver *r, const struct truth_host *h,
@@ -136,10 +140,10 @@ static void decoded_samples_are_the_truth(void **state)
     assert_int_equal(encoder_init(&e, &t), PSC_OK);
     memset(receivers, 0, sizeof(receivers));
     for (unsigned i = 0; i < 2; i++) {
-        table_init(&receivers[i].tags, 4, TABLE_MAX_TAGS,
-                   TABLE_MAX_TAG_KEY_BYTES, false);
-        table_init(&receivers[i].counters, 1, TABLE_MAX_COUNTERS,
-                   TABLE_MAX_COUNTER_KEY_BYTES, false);
+        decoded_init(&receivers[i].tags, 4, TABLE_MAX_TAGS,
+                     TABLE_MAX_TAG_KEY_BYTES);
+        decoded_init(&receivers[i].counters, 1, TABLE_MAX_COUNTERS,
+                     TABLE_MAX_COUNTER_KEY_BYTES);
         wire_decoder_init(&receivers[i].decoder);
         assert_int_equal(position_init(&positions[i], &t), PSC_OK);
     }
@@ -159,8 +163,8 @@ static void decoded_samples_are_the_truth(void **state)
     assert_true(receivers[0].n_keyframes > SNAPSHOTS / 60);
     assert_true(receivers[0].n_keyframes < SNAPSHOTS / 20);
     for (unsigned i = 0; i < 2; i++) {
-        table_fini(&receivers[i].tags);
-        table_fini(&receivers[i].counters);
+        decoded_fini(&receivers[i].tags);
+        decoded_fini(&receivers[i].counters);
         wire_decoder_fini(&receivers[i].decoder);
         position_fini(&positions[i]);
     }
@@ -182,9 +186,9 @@ static void large_keyframes_come_in_parts(void **state)
     make_truth(&t, &s);
     assert_int_equal(encoder_init(&e, &t), PSC_OK);
     assert_int_equal(position_init(&p, &t), PSC_OK);
-    table_init(&r.tags, 4, TABLE_MAX_TAGS, TABLE_MAX_TAG_KEY_BYTES, false);
-    table_init(&r.counters, 1, TABLE_MAX_COUNTERS, TABLE_MAX_COUNTER_KEY_BYTES,
-               false);
+    decoded_init(&r.tags, 4, TABLE_MAX_TAGS, TABLE_MAX_TAG_KEY_BYTES);
+    decoded_init(&r.counters, 1, TABLE_MAX_COUNTERS,
+                 TABLE_MAX_COUNTER_KEY_BYTES);
     wire_decoder_init(&r.decoder);
     truth_host_init(&h, &t, 1);
     for (uint64_t k = 0; k < 3; k++) {
@@ -193,8 +197,8 @@ static void large_keyframes_come_in_parts(void **state)
     }
     assert_true(r.n_batches > 4);
     assert_int_equal(r.n_keyframes, 1);
-    table_fini(&r.tags);
-    table_fini(&r.counters);
+    decoded_fini(&r.tags);
+    decoded_fini(&r.counters);
     wire_decoder_fini(&r.decoder);
     position_fini(&p);
     encoder_fini(&e);

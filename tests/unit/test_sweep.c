@@ -53,7 +53,7 @@ static int setup(void **state)
     memset(&ingest, 0, sizeof(ingest));
     all.ingest = &ingest;
     all.metrics = &metrics;
-    assert_int_equal(decode_shared_init(&all.decode), PSC_OK);
+    decode_shared_init(&all.decode);
     registry_day(&all.decode.tags, 1000 * DAY);
     registry_day(&all.decode.counters, 1000 * DAY);
     for (unsigned i = 0; i < NAMES; i++) {
@@ -75,20 +75,18 @@ static void names_in_use_stay_what_they_are(void **state)
     (void)state;
     struct session *s = calloc(1, sizeof(*s));
     struct decode *d = calloc(1, sizeof(*d));
-    uint32_t local[] = {7, REGISTRY_NONE, 2999};
-    uint32_t queued[] = {100, 7};
-    uint32_t gone[] = {2000};
+    static const uint32_t refs[] = {7, REGISTRY_NONE, 2999};
+    uint32_t queued[] = {100, 7, REGISTRY_NONE};
     uint32_t in_flight[] = {1};
-    struct batch waits = {.tags = {.n = 2, .index = queued}};
-    struct batch flies = {.tags = {.n = 1, .index = in_flight}};
-    waits.tags.gone = gone;
-    waits.tags.n_gone = 1;
+    struct batch waits = {.tags = {.n_names = 3, .local = queued}};
+    struct batch flies = {.tags = {.n_names = 1, .local = in_flight}};
     assert_non_null(s);
     assert_non_null(d);
-    d->tags.names.local = local;
-    d->tags.names.n = 3;
-    d->tags.names.odd[0] = 2998;
-    d->tags.names.n_odd = 1;
+    decode_init(d, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(grid_add(&d->tags.grid, refs[i], 0), PSC_OK);
+    }
+    const struct grid_entry *e = d->tags.grid.entries;
     s->decode = d;
     s->queue.head = &waits;
     all.first = s;
@@ -98,27 +96,27 @@ static void names_in_use_stay_what_they_are(void **state)
     ingest.intern.index[0] = 55;
     ingest.intern.n = 1;
 
-    assert_int_equal(sweep_names(&all, false, 0), NAMES - 7);
-    expect(local[0], 7);
-    assert_int_equal(local[1], REGISTRY_NONE);
-    expect(local[2], 2999);
-    expect(d->tags.names.odd[0], 2998);
+    assert_int_equal(sweep_names(&all, false, 0), NAMES - 5);
+    expect(e[0].ref, 7);
+    assert_int_equal(e[1].ref, REGISTRY_NONE);
+    expect(e[2].ref, 2999);
     expect(queued[0], 100);
     expect(queued[1], 7);
-    expect(gone[0], 2000);
+    assert_int_equal(queued[2], REGISTRY_NONE);
     expect(in_flight[0], 1);
     expect(ingest.intern.index[0], 55);
-    assert_int_equal(registry_id(&all.decode.tags, local[2]), 3000);
+    assert_int_equal(registry_id(&all.decode.tags, e[2].ref), 3000);
     assert_int_equal(registry_id(&all.decode.tags, in_flight[0]), 2);
 
     /* The others are as if they had never been, and may come back. */
     uint32_t back = add(name(500));
-    assert_int_equal(back, 7);
+    assert_int_equal(back, 5);
     assert_int_equal(registry_id(&all.decode.tags, back), 0);
     for (unsigned i = 0; i < NAMES; i++) {
         expect(add(name(i)), i);
     }
     assert_int_equal(all.decode.tags.keys.count, NAMES);
+    decode_fini(d);
     free(d);
     free(s);
 }

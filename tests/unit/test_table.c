@@ -62,16 +62,17 @@ static void a_delta_says_only_what_changed(void **state)
     start(&p, TABLE_COLUMNS_MAX);
     tick_slab(&p, 300, 30, 0);
     send_keyframe(&p);
-    assert_int_equal(p.to.n_changed, 300);
+    assert_int_equal(p.to.changes.n_changed, 300);
     tick_slab(&p, 300, 30, 1);
     send_delta(&p);
-    assert_int_equal(p.to.n_changed, 9); /* one of ten moved by 0 and 0 */
-    assert_int_equal(p.to.n_gone, 0);
+    assert_int_equal(p.to.changes.n_changed,
+                     9); /* one of ten moved by 0 and 0 */
+    assert_int_equal(p.to.changes.n_gone, 0);
     assert_int_equal(p.last.names.len, 0);
     assert_true(packed_bytes(&p.last) < 40);
     tick_slab(&p, 300, 30, 1);
     send_delta(&p);
-    assert_int_equal(p.to.n_changed, 0);
+    assert_int_equal(p.to.changes.n_changed, 0);
     assert_int_equal(packed_bytes(&p.last), 0);
     stop(&p);
 }
@@ -85,7 +86,7 @@ static void a_frame_of_ten_changed_tags_is_under_100_bytes(void **state)
     send_keyframe(&p);
     tick_slab(&p, 300, 27, 3);
     send_delta(&p);
-    assert_int_equal(p.to.n_changed, 10);
+    assert_int_equal(p.to.changes.n_changed, 10);
     struct wire_message m = {.type = WIRE_BATCH};
     m.batch = (struct wire_batch){.seq = 4711,
                                   .wall_us = 1767225600000000,
@@ -212,8 +213,8 @@ static void outstanding_is_derived_and_wraps(void **state)
     put(&p, "Fred", POOL, 5, 7, 12345, 64);
     put(&p, "Wrap", POOL, INT64_MIN, 1, 0, 64);
     send_keyframe(&p);
-    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], -2);
-    assert_int_equal(table_values(&p.to, 1)[COL_OUTSTANDING], INT64_MAX);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_OUTSTANDING], -2);
+    assert_int_equal(grid_values(&p.to.grid, 1)[COL_OUTSTANDING], INT64_MAX);
     stop(&p);
 }
 
@@ -225,9 +226,9 @@ static void columns_that_an_entry_has_not_are_zero(void **state)
     table_begin(&p.from);
     put(&p, "a", TAG_BYTES, 1, 2, 3, 4);
     send_keyframe(&p);
-    assert_int_equal(table_values(&p.to, 0)[COL_ALLOCS], 0);
-    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], 0);
-    assert_int_equal(table_values(&p.to, 0)[COL_BYTES], 4);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_ALLOCS], 0);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_OUTSTANDING], 0);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_BYTES], 4);
     stop(&p);
 }
 
@@ -244,7 +245,7 @@ static void equal_keys_of_one_sample_are_summed(void **state)
         assert_int_equal(send(&p, tick == 0, BUDGET), 1);
     }
     assert_int_equal(p.to.names.count, 2);
-    const int64_t *a = table_values(&p.to, 0);
+    const int64_t *a = grid_values(&p.to.grid, 0);
     assert_int_equal(a[COL_ALLOCS], 30);
     assert_int_equal(a[COL_FREES], 5);
     assert_int_equal(a[COL_OUTSTANDING], 25);
@@ -256,7 +257,7 @@ static void equal_keys_of_one_sample_are_summed(void **state)
     put(&p, "r", ENTRY_REAL, bits_of(0.25), 0, 0, 0);
     put(&p, "r", ENTRY_REAL, bits_of(1.5), 0, 0, 0);
     send_keyframe(&p);
-    assert_int_equal(table_values(&p.to, 0)[0], bits_of(1.75));
+    assert_int_equal(grid_values(&p.to.grid, 0)[0], bits_of(1.75));
     stop(&p);
 }
 
@@ -269,9 +270,9 @@ static void a_sum_has_what_all_its_parts_have(void **state)
     put(&p, "a", SLAB | ENTRY_RECLAIMABLE, 0, 0, 3, 100);
     put(&p, "a", TAG_BYTES, 0, 0, 0, 50);
     send_keyframe(&p);
-    assert_int_equal(p.to.entries[0].flags, TAG_BYTES);
-    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], 0);
-    assert_int_equal(table_values(&p.to, 0)[COL_BYTES], 150);
+    assert_int_equal(p.to.grid.entries[0].flags, TAG_BYTES);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_OUTSTANDING], 0);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_BYTES], 150);
     stop(&p);
 }
 
@@ -287,17 +288,17 @@ static void vanishing_and_coming_back_are_changes(void **state)
     table_begin(&p.from);
     put_slab(&p, "a", 1, 4096);
     send_delta(&p);
-    assert_int_equal(p.to.n_gone, 1);
-    assert_int_equal(p.to.gone[0], 1);
-    assert_int_equal(p.to.n_live, 1);
+    assert_int_equal(p.to.changes.n_gone, 1);
+    assert_int_equal(p.to.changes.gone[0], 1);
+    assert_int_equal(p.to.grid.n_live, 1);
     table_begin(&p.from);
     put_slab(&p, "a", 1, 4096);
     put_slab(&p, "b", 0, 0);
     send_delta(&p);
-    assert_int_equal(p.to.n_gone, 0);
-    assert_int_equal(p.to.n_changed, 1);
-    assert_int_equal(p.to.changed[0], 1);
-    assert_true(p.to.entries[1].live);
+    assert_int_equal(p.to.changes.n_gone, 0);
+    assert_int_equal(p.to.changes.n_changed, 1);
+    assert_int_equal(p.to.changes.changed[0], 1);
+    assert_true(p.to.grid.entries[1].live);
     stop(&p);
 }
 
@@ -314,8 +315,8 @@ static void a_delta_may_bring_new_names(void **state)
     put_slab(&p, "kmalloc-16", 2, 8192);
     put(&p, "x\xff\x01", SLAB | ENTRY_RECLAIMABLE, 0, 0, 3, 4);
     send_delta(&p);
-    assert_int_equal(p.to.n_changed, 2);
-    assert_int_equal(p.to.entries[2].flags, SLAB | ENTRY_RECLAIMABLE);
+    assert_int_equal(p.to.changes.n_changed, 2);
+    assert_int_equal(p.to.grid.entries[2].flags, SLAB | ENTRY_RECLAIMABLE);
     stop(&p);
 }
 
@@ -334,12 +335,12 @@ static void a_sample_may_be_thrown_away(void **state)
     table_begin(&p.from);
     put_slab(&p, "a", 1, 1);
     send_delta(&p);
-    assert_int_equal(p.to.n_changed, 0);
+    assert_int_equal(p.to.changes.n_changed, 0);
     table_begin(&p.from);
     put_slab(&p, "b", 3, 3);
     send_delta(&p);
-    assert_int_equal(p.to.n_changed, 1);
-    assert_int_equal(p.to.n_gone, 1);
+    assert_int_equal(p.to.changes.n_changed, 1);
+    assert_int_equal(p.to.changes.n_gone, 1);
     stop(&p);
 }
 
@@ -359,16 +360,16 @@ static void a_held_source_keeps_its_entries(void **state)
         v++;
         assert_int_equal(table_put(&p.from, 1, "one", 3, 0, &v), PSC_OK);
         send_delta(&p);
-        assert_int_equal(p.to.n_changed, 1);
-        assert_int_equal(p.to.n_live, 2);
+        assert_int_equal(p.to.changes.n_changed, 1);
+        assert_int_equal(p.to.grid.n_live, 2);
     }
     table_begin(&p.from); /* neither put nor held */
     send_delta(&p);
-    assert_int_equal(p.to.n_gone, 2);
+    assert_int_equal(p.to.changes.n_gone, 2);
     table_begin(&p.from); /* nothing left to hold */
     table_hold(&p.from, 2);
     send_delta(&p);
-    assert_int_equal(p.to.n_live, 0);
+    assert_int_equal(p.to.grid.n_live, 0);
     stop(&p);
 }
 
@@ -387,7 +388,7 @@ static void a_keyframe_forgets_what_vanished(void **state)
     assert_int_equal(p.from.names.count, 40);
     tick_slab(&p, 100, 3, 3);
     send_delta(&p);
-    assert_int_equal(p.to.n_live, 100);
+    assert_int_equal(p.to.grid.n_live, 100);
     stop(&p);
 }
 
@@ -430,8 +431,8 @@ static void a_delta_that_cannot_tell_asks_for_a_keyframe(void **state)
     put(&p, "a", POOL, 5, 1, 0, 9);
     assert_int_equal(send(&p, false, BUDGET), -PSC_NEED_KEYFRAME);
     send_keyframe(&p);
-    assert_int_equal(p.to.entries[0].flags, POOL);
-    assert_int_equal(table_values(&p.to, 0)[COL_OUTSTANDING], 4);
+    assert_int_equal(p.to.grid.entries[0].flags, POOL);
+    assert_int_equal(grid_values(&p.to.grid, 0)[COL_OUTSTANDING], 4);
     stop(&p);
 }
 
@@ -464,7 +465,7 @@ static void puts_beyond_the_limits_are_refused_and_counted(void **state)
 {
     (void)state;
     struct table t;
-    table_init(&t, 1, 2, 64, true);
+    table_init(&t, 1, 2, 64);
     char long_key[TABLE_KEY_MAX_BYTES + 1];
     memset(long_key, 'x', sizeof(long_key));
     int64_t v = 1;
@@ -553,16 +554,17 @@ static bool live_through(struct pair *p)
                 table_encode(&p->from, true, 1, BUDGET, &next, &p->w, &p->last);
         }
         assert_int_equal(rc, PSC_OK);
-        rc = table_apply(&p->to, &p->last, true, NULL);
+        rc = decoded_apply(&p->to, &p->last, true, NULL);
         if (rc != PSC_OK) {
             failed = true;
             assert_int_equal(rc, PSC_NOMEM);
-            assert_false(p->to.complete);
+            assert_false(p->to.grid.complete);
             next = 0;
             assert_int_equal(
                 table_encode(&p->from, true, 1, BUDGET, &next, &p->w, &p->last),
                 PSC_OK);
-            assert_int_equal(table_apply(&p->to, &p->last, true, NULL), PSC_OK);
+            assert_int_equal(decoded_apply(&p->to, &p->last, true, NULL),
+                             PSC_OK);
         }
         assert_same(&p->from, &p->to);
     }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "proto/table.h"
+#include "tests/lib/decoded.h"
 
 enum { BUDGET = 1 << 20, N_SLABS = 60 };
 #define SLAB (TAG_OUTSTANDING | TAG_BYTES)
@@ -181,44 +182,44 @@ static void hostile_bytes_are_refused(void **state)
     (void)state;
     for (unsigned i = 0; i < sizeof(hostiles) / sizeof(hostiles[0]); i++) {
         const struct hostile *h = &hostiles[i];
-        struct table t;
-        table_init(&t, TABLE_COLUMNS_MAX, 4, 4096, false);
-        assert_int_equal(table_apply(&t, &base_keyframe, true, NULL), PSC_OK);
-        assert_int_equal(t.n_live, 1);
+        struct decoded t;
+        decoded_init(&t, TABLE_COLUMNS_MAX, 4, 4096);
+        assert_int_equal(decoded_apply(&t, &base_keyframe, true, NULL), PSC_OK);
+        assert_int_equal(t.grid.n_live, 1);
         struct columns in = {.keyframe = h->keyframe,
                              .names = h->names,
                              .gaps = h->gaps,
                              .gone = h->gone,
                              .values = h->values};
         struct psc_error err = {.code = 0};
-        int rc = table_apply(&t, &in, true, &err);
+        int rc = decoded_apply(&t, &in, true, &err);
         if (rc != h->code) {
             print_error("%s: %d %s\n", h->what, rc, err.msg);
         }
         assert_int_equal(rc, h->code);
         if (rc != PSC_OK) {
             in = (struct columns){.keyframe = false};
-            assert_int_equal(t.n_changed + t.n_gone, 0);
-            assert_int_equal(table_apply(&t, &in, true, NULL),
+            assert_int_equal(t.changes.n_changed + t.changes.n_gone, 0);
+            assert_int_equal(decoded_apply(&t, &in, true, NULL),
                              PSC_NEED_KEYFRAME);
-            assert_int_equal(table_apply(&t, &base_keyframe, true, NULL),
+            assert_int_equal(decoded_apply(&t, &base_keyframe, true, NULL),
                              PSC_OK);
-            assert_int_equal(t.n_live, 1);
+            assert_int_equal(t.grid.n_live, 1);
         }
-        table_fini(&t);
+        decoded_fini(&t);
     }
 }
 
 static void a_delta_before_any_keyframe_is_refused(void **state)
 {
     (void)state;
-    struct table t;
-    table_init(&t, TABLE_COLUMNS_MAX, 4, 4096, false);
+    struct decoded t;
+    decoded_init(&t, TABLE_COLUMNS_MAX, 4, 4096);
     struct columns in = {.keyframe = false};
-    assert_int_equal(table_apply(&t, &in, true, NULL), PSC_NEED_KEYFRAME);
+    assert_int_equal(decoded_apply(&t, &in, true, NULL), PSC_NEED_KEYFRAME);
     in.keyframe = true; /* a later part without its first one */
-    assert_int_equal(table_apply(&t, &in, false, NULL), PSC_NEED_KEYFRAME);
-    table_fini(&t);
+    assert_int_equal(decoded_apply(&t, &in, false, NULL), PSC_NEED_KEYFRAME);
+    decoded_fini(&t);
 }
 
 static uint64_t seed = 1234567;
@@ -258,30 +259,31 @@ static void damage(struct table_writer *w)
 static void random_damage_never_breaks_a_decoder(void **state)
 {
     (void)state;
-    struct table from, to;
+    struct table from;
+    struct decoded to;
     struct table_writer w;
-    table_init(&from, TABLE_COLUMNS_MAX, N_SLABS, 4096, true);
-    table_init(&to, TABLE_COLUMNS_MAX, N_SLABS, 4096, false);
+    table_init(&from, TABLE_COLUMNS_MAX, N_SLABS, 4096);
+    decoded_init(&to, TABLE_COLUMNS_MAX, N_SLABS, 4096);
     table_writer_init(&w, BUDGET);
     unsigned refused = 0;
     for (int tick = 0; tick < 5000; tick++) {
         fill(&from, tick);
-        bool keyframe = !to.complete || tick % 10 == 0;
+        bool keyframe = !to.grid.complete || tick % 10 == 0;
         uint32_t next = 0;
         struct columns columns;
         assert_int_equal(
             table_encode(&from, keyframe, 1, BUDGET, &next, &w, &columns),
             PSC_OK);
         damage(&w);
-        int rc = table_apply(&to, &columns, true, NULL);
+        int rc = decoded_apply(&to, &columns, true, NULL);
         refused += rc != PSC_OK;
-        assert_int_equal(to.complete, rc == PSC_OK);
-        assert_true(to.names.count <= to.cap);
-        assert_true(to.n_live <= to.names.count);
+        assert_int_equal(to.grid.complete, rc == PSC_OK);
+        assert_true(to.grid.n <= to.grid.cap);
+        assert_true(to.grid.n_live <= to.grid.n);
     }
     assert_true(refused > 100);
     table_fini(&from);
-    table_fini(&to);
+    decoded_fini(&to);
     table_writer_fini(&w);
 }
 

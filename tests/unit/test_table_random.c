@@ -103,7 +103,8 @@ static void random_sample(struct table *t, struct model *m, uint32_t base)
     }
 }
 
-static void assert_model(const struct table *t, const struct model *m)
+static void assert_model(const struct decoded *d, const struct model *m)
+
 {
     uint32_t n_live = 0;
     for (uint32_t id = 0; id < N_KEYS; id++) {
@@ -112,15 +113,15 @@ static void assert_model(const struct table *t, const struct model *m)
         }
         char key[TABLE_KEY_MAX_BYTES];
         size_t len = make_key(id, key);
-        uint32_t i = psc_map_find(&t->names, key, len);
+        uint32_t i = psc_map_find(&d->names, key, len);
         assert_int_not_equal(i, PSC_MAP_NONE);
-        assert_true(t->entries[i].live);
-        assert_int_equal(t->entries[i].flags, m->flags[id]);
-        assert_memory_equal(table_values(t, i), m->values[id],
-                            t->columns * sizeof(int64_t));
+        assert_true(d->grid.entries[i].live);
+        assert_int_equal(d->grid.entries[i].flags, m->flags[id]);
+        assert_memory_equal(grid_values(&d->grid, i), m->values[id],
+                            d->grid.columns * sizeof(int64_t));
         n_live++;
     }
-    assert_int_equal(t->n_live, n_live);
+    assert_int_equal(d->grid.n_live, n_live);
 }
 
 static void run_random(uint32_t columns, unsigned ticks)

@@ -27,7 +27,7 @@ enum {
 /* A table whose values come from elsewhere. */
 static int make_table(struct table *t, uint32_t columns, uint32_t n)
 {
-    table_init(t, columns, n, (size_t)n * TRUTH_KEY_MAX, true);
+    table_init(t, columns, n, (size_t)n * TRUTH_KEY_MAX);
     t->cap = n;
     t->entries = calloc(n, sizeof(*t->entries));
     t->sent = calloc((size_t)n * columns, sizeof(*t->sent));
