@@ -56,7 +56,8 @@ struct metrics_histogram {
     X(worker_runs, "runs of the worker")                                       \
     X(worker_failures, "runs of the worker that failed")                       \
     X(findings, "findings written")                                            \
-    X(detect_snapshots, "snapshots looked at by detection")
+    X(detect_snapshots, "snapshots looked at by detection")                    \
+    X(summaries, "summaries of days and months made")
 
 #define METRICS_GAUGES(X)                                                      \
     X(pending_bytes, "bytes of batches that wait for the database")            \

@@ -1,0 +1,300 @@
+-- Summaries: hours for a quarter, days for two years. Each is a chunk whose
+-- snapshots are the hours of a day, or the days of a month, with two entries a
+-- tag (collector/summary.h). Nothing is ever added to one: when anything of its
+-- day has come late, it goes in the same transaction, its hours are read from
+-- the chunks of samples again, and the worker makes it anew.
+
+CREATE TABLE poolscope_data.tag_hours (
+    host_id bigint NOT NULL,
+    day timestamptz NOT NULL,
+    snapshots integer[] NOT NULL,   -- samples in each of the 24 hours
+    head bytea NOT NULL,
+    levels bytea NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (host_id, day)
+) PARTITION BY RANGE (day);
+ALTER TABLE poolscope_data.tag_hours ALTER head SET STORAGE MAIN,
+    ALTER levels SET STORAGE EXTERNAL, ALTER data SET STORAGE EXTERNAL;
+CREATE TABLE poolscope_data.counter_hours
+    (LIKE poolscope_data.tag_hours INCLUDING ALL) PARTITION BY RANGE (day);
+CREATE TABLE poolscope_data.tag_hours_default
+    PARTITION OF poolscope_data.tag_hours DEFAULT;
+CREATE TABLE poolscope_data.counter_hours_default
+    PARTITION OF poolscope_data.counter_hours DEFAULT;
+
+-- snapshots: samples of each day of the month.
+CREATE TABLE poolscope_data.tag_days
+    (LIKE poolscope_data.tag_hours INCLUDING ALL) PARTITION BY RANGE (day);
+CREATE TABLE poolscope_data.counter_days
+    (LIKE poolscope_data.tag_hours INCLUDING ALL) PARTITION BY RANGE (day);
+CREATE TABLE poolscope_data.tag_days_default
+    PARTITION OF poolscope_data.tag_days DEFAULT;
+CREATE TABLE poolscope_data.counter_days_default
+    PARTITION OF poolscope_data.counter_days DEFAULT;
+
+INSERT INTO poolscope_data.setting (name, value, meaning) VALUES
+    ('retention_days', '2 years', 'how long daily summaries are kept');
+ALTER TABLE poolscope_data.partitioned
+    DROP CONSTRAINT partitioned_step_check,
+    ADD CHECK (step IN ('day', 'week', 'month'));
+INSERT INTO poolscope_data.partitioned VALUES
+    ('tag_hours', 'day', 'week', 'retention_hours'),
+    ('counter_hours', 'day', 'week', 'retention_hours'),
+    ('tag_days', 'day', 'month', 'retention_days'),
+    ('counter_days', 'day', 'month', 'retention_days');
+
+-- What is to be made, or made anew: of a day (step hour) or, by its first day,
+-- of a month (step day).
+CREATE TABLE poolscope_data.summary_due (
+    host_id bigint NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('tags', 'counters')),
+    step text NOT NULL CHECK (step IN ('hour', 'day')),
+    from_at timestamptz NOT NULL,
+    retry_at timestamptz,           -- it failed: not before
+    PRIMARY KEY (host_id, kind, step, from_at)
+);
+
+-- Chunks of these spans have come. A day whose first samples may be gone
+-- already is left as it is: it could not be made anew as a whole.
+CREATE FUNCTION poolscope_data.summary_touch(
+    p_host_id bigint, p_kind text, p_span_ats timestamptz[])
+RETURNS void LANGUAGE plpgsql
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    days timestamptz[] := ARRAY(
+        SELECT DISTINCT date_trunc('day', s, 'UTC') FROM unnest(p_span_ats) s
+        WHERE s >= greatest(now() - setting_interval('retention_points'),
+                            timestamptz '2000-01-01 00:00:00+00')
+          AND in_range(s));
+BEGIN
+    INSERT INTO summary_due (host_id, kind, step, from_at)
+    SELECT p_host_id, p_kind, 'hour', d FROM unnest(days) d
+    ON CONFLICT DO NOTHING;
+    IF p_kind = 'tags' THEN
+        DELETE FROM tag_hours WHERE host_id = p_host_id AND day = ANY (days);
+    ELSE
+        DELETE FROM counter_hours
+        WHERE host_id = p_host_id AND day = ANY (days);
+    END IF;
+END $$;
+
+-- Days and months that are over and settled: a chunk comes within hours of its
+-- span's end. By the host's own newest sample too, for history that is loaded
+-- in quick motion. A month waits for its days.
+CREATE FUNCTION poolscope_api.summary_next(p_max integer)
+RETURNS TABLE (host_id bigint, kind text, step text, from_at timestamptz,
+               steps integer)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT d.host_id, d.kind, d.step, d.from_at,
+        CASE d.step WHEN 'hour' THEN 24 ELSE extract(day FROM
+            d.from_at AT TIME ZONE 'UTC' + interval '1 month - 1 day')::integer
+        END
+    FROM summary_due d
+    JOIN ingest_cursor c USING (host_id)
+    WHERE (d.retry_at IS NULL OR d.retry_at <= now())
+      AND CASE d.step WHEN 'hour' THEN interval '1 day 8 hours'
+                      ELSE interval '33 days' END
+          <= greatest(now(), CASE WHEN in_range(c.last_at) THEN c.last_at END)
+             - d.from_at
+      AND (d.step = 'hour' OR NOT EXISTS (
+          SELECT FROM summary_due o
+          WHERE o.host_id = d.host_id AND o.kind = d.kind
+            AND o.step = 'hour' AND o.from_at >= d.from_at
+            AND o.from_at < d.from_at + interval '31 days'))
+    ORDER BY d.from_at, d.host_id LIMIT p_max;
+END $$;
+
+-- What a summary is made from: a day from chunks of samples, a month from its
+-- days. snapshots: as that table has it; n_to tells chunks from those that
+-- come later.
+CREATE FUNCTION poolscope_api.summary_parts(
+    p_host_id bigint, p_kind text, p_step text, p_from timestamptz)
+RETURNS TABLE (n_to bigint, snapshots integer[], head bytea, levels bytea,
+               data bytea)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+BEGIN
+    IF p_step = 'hour' THEN
+        RETURN QUERY EXECUTE format(
+            'SELECT n_to, NULL::integer[], head, levels, data FROM %I '
+            'WHERE host_id = $1 AND span_at >= $2 AND span_at < $2 + '
+            'interval ''1 day'' ORDER BY n_to',
+            CASE p_kind WHEN 'tags' THEN 'tag_chunk' ELSE 'counter_chunk' END)
+        USING p_host_id, p_from;
+    ELSE
+        RETURN QUERY EXECUTE format(
+            'SELECT extract(epoch FROM day)::bigint, snapshots, head, levels, '
+            'data FROM %I WHERE host_id = $1 AND day >= $2 AND day < '
+            '($2 AT TIME ZONE ''UTC'' + interval ''1 month'') '
+            'AT TIME ZONE ''UTC'' ORDER BY day',
+            CASE p_kind WHEN 'tags' THEN 'tag_hours' ELSE 'counter_hours' END)
+        USING p_host_id, p_from;
+    END IF;
+END $$;
+
+-- Store a summary made from these parts (the sum of their n_to); without one
+-- (NULL) there was nothing to sum up. False, and nothing done, if the parts
+-- are others by now. One statement, so it is done as a whole or not.
+CREATE FUNCTION poolscope_api.summary_store(
+    p_host_id bigint, p_kind text, p_step text, p_from timestamptz,
+    p_parts integer, p_sum_n_to numeric, p_snapshots integer[],
+    p_head bytea, p_levels bytea, p_data bytea)
+RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    is_same boolean;
+BEGIN
+    -- settle_store() locks it too.
+    PERFORM FROM host_settle WHERE host_id = p_host_id FOR UPDATE;
+    SELECT count(*) = p_parts AND coalesce(sum(x.n_to), 0) = p_sum_n_to
+    INTO is_same
+    FROM summary_parts_n(p_host_id, p_kind, p_step, p_from) x;
+    IF NOT is_same THEN
+        RETURN false;
+    END IF;
+    IF p_head IS NOT NULL THEN
+        EXECUTE format(
+            'INSERT INTO %I AS t VALUES ($1, $2, $3, $4, $5, $6) '
+            'ON CONFLICT (host_id, day) DO UPDATE SET '
+            'snapshots = excluded.snapshots, head = excluded.head, '
+            'levels = excluded.levels, data = excluded.data',
+            CASE p_kind WHEN 'tags' THEN 'tag_' ELSE 'counter_' END
+            || p_step || 's')
+        USING p_host_id, p_from, p_snapshots, p_head, p_levels, p_data;
+    END IF;
+    DELETE FROM summary_due
+    WHERE host_id = p_host_id AND kind = p_kind AND step = p_step
+      AND from_at = p_from;
+    INSERT INTO summary_due (host_id, kind, step, from_at)
+    SELECT p_host_id, p_kind, 'day', date_trunc('month', p_from, 'UTC')
+    WHERE p_step = 'hour' AND p_head IS NOT NULL ON CONFLICT DO NOTHING;
+    RETURN true;
+END $$;
+
+-- n_to of summary_parts(), without their bytes.
+CREATE FUNCTION poolscope_data.summary_parts_n(
+    p_host_id bigint, p_kind text, p_step text, p_from timestamptz)
+RETURNS TABLE (n_to bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = poolscope_data, pg_temp AS $$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        CASE p_step WHEN 'hour' THEN
+            'SELECT n_to FROM %I WHERE host_id = $1 AND span_at >= $2 '
+            'AND span_at < $2 + interval ''1 day'''
+        ELSE
+            'SELECT extract(epoch FROM day)::bigint FROM %I '
+            'WHERE host_id = $1 AND day >= $2 AND day < '
+            '($2 AT TIME ZONE ''UTC'' + interval ''1 month'') '
+            'AT TIME ZONE ''UTC'''
+        END,
+        CASE p_kind WHEN 'tags' THEN 'tag_' ELSE 'counter_' END
+        || CASE p_step WHEN 'hour' THEN 'chunk' ELSE 'hours' END)
+    USING p_host_id, p_from;
+END $$;
+
+-- A summary cannot be made: it is tried again a day later, and the samples of
+-- that day are kept for so long.
+CREATE FUNCTION poolscope_api.summary_failed(
+    p_host_id bigint, p_kind text, p_step text, p_from timestamptz)
+RETURNS void LANGUAGE sql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+    UPDATE summary_due SET retry_at = now() + interval '1 day'
+    WHERE host_id = p_host_id AND kind = p_kind AND step = p_step
+      AND from_at = p_from
+$$;
+
+-- Is anything of a partition not in summaries yet? (Then it stays.)
+CREATE FUNCTION poolscope_data.partition_waits(
+    p_parent text, p_from timestamptz, p_to timestamptz)
+RETURNS boolean LANGUAGE sql STABLE
+SET search_path = poolscope_data, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM summary_due d
+        WHERE d.kind = CASE WHEN p_parent LIKE 'tag%' THEN 'tags'
+                            ELSE 'counters' END
+          AND CASE WHEN p_parent LIKE '%\_chunk'
+              THEN d.step = 'hour' AND d.from_at >= p_from
+                   AND d.from_at < p_to
+              WHEN p_parent LIKE '%\_hours'
+              THEN d.step = 'day' AND d.from_at < p_to
+                   AND d.from_at + interval '31 days' > p_from
+              ELSE false END)
+$$;
+
+-- Drop partitions past retention, oldest first.
+CREATE OR REPLACE FUNCTION poolscope_data.partitions_drop() RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    old record;
+    dropped integer := 0;
+BEGIN
+    FOR old IN
+        SELECT p.parent, p.child, p.from_at, p.to_at
+        FROM poolscope_data.partition p
+        JOIN poolscope_data.partitioned k USING (parent)
+        WHERE p.to_at <= now() - poolscope_data.setting_interval(k.retention)
+        ORDER BY p.from_at
+    LOOP
+        CONTINUE WHEN poolscope_data.partition_waits(
+            old.parent, old.from_at, old.to_at);
+        BEGIN
+            EXECUTE format('DROP TABLE poolscope_data.%I', old.child);
+            DELETE FROM poolscope_data.partition WHERE child = old.child;
+            dropped := dropped + 1;
+        EXCEPTION WHEN lock_not_available THEN
+            CONTINUE;
+        END;
+    END LOOP;
+    RETURN dropped;
+END $$;
+
+-- A block of a summary of tags, whose slices chunk_blocks() names: each tag at
+-- each hour (or day) that has it.
+CREATE OR REPLACE FUNCTION poolscope_data.summary_tag_rows(
+    p_head bytea, p_levels bytea, p_data bytea, p_block integer)
+RETURNS TABLE (at timestamptz, id integer, first_bytes bigint,
+               last_bytes bigint, min_bytes bigint, max_bytes bigint,
+               mean_bytes bigint, last_outstanding bigint)
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 400
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    c poolscope_data.chunk_head := chunk_open(p_head, 4);
+    b poolscope_data.chunk_block;
+    t record;
+BEGIN
+    IF p_block NOT BETWEEN 0 AND c.blocks - 1 THEN
+        RAISE invalid_parameter_value
+            USING MESSAGE = 'chunk: it has no such block';
+    END IF;
+    b := chunk_block_open(c, chunk_slice(c, p_block), p_levels, p_data);
+    t := chunk_times(c);
+    RETURN QUERY
+    SELECT chunk_time(t.at_us[e.snapshot + 1]), e.id / 2,
+        max(e.allocs) FILTER (WHERE e.id % 2 = 1),
+        max(e.bytes) FILTER (WHERE e.id % 2 = 0),
+        max(e.allocs) FILTER (WHERE e.id % 2 = 0),
+        max(e.bytes) FILTER (WHERE e.id % 2 = 1),
+        max(e.outstanding) FILTER (WHERE e.id % 2 = 1),
+        max(e.outstanding) FILTER (WHERE e.id % 2 = 0)
+    FROM (SELECT DISTINCT unnest(b.ids)) i (id),
+        chunk_entries(c, b, i.id) e
+    GROUP BY e.snapshot, e.id / 2;
+END $$;
+
+GRANT EXECUTE ON FUNCTION
+    poolscope_data.summary_tag_rows(bytea, bytea, bytea, integer)
+    TO poolscope_reader, poolscope_writer;
+GRANT EXECUTE ON FUNCTION
+    poolscope_api.summary_next(integer),
+    poolscope_api.summary_parts(bigint, text, text, timestamptz),
+    poolscope_api.summary_store(bigint, text, text, timestamptz, integer,
+        numeric, integer[], bytea, bytea, bytea),
+    poolscope_api.summary_failed(bigint, text, text, timestamptz)
+    TO poolscope_writer;
+
+SELECT poolscope_data.partitions_ahead();
