@@ -98,6 +98,12 @@ static void put_worker(struct psc_buf *out, const struct metrics *m)
                    "# TYPE poolscope_collector_worker_seconds_total counter\n"
                    "poolscope_collector_worker_seconds_total %.6f\n",
                    (double)atomic_load(&m->worker_us) / 1e6);
+    psc_buf_printf(out,
+                   "# HELP poolscope_collector_settle_seconds_total time that "
+                   "the worker was settling\n"
+                   "# TYPE poolscope_collector_settle_seconds_total counter\n"
+                   "poolscope_collector_settle_seconds_total %.6f\n",
+                   (double)atomic_load(&m->settle_us) / 1e6);
 }
 
 static void put_labelled(const struct metrics *m, struct psc_buf *out)
@@ -147,8 +153,9 @@ void metrics_json(const struct metrics *m, struct psc_buf *out)
                    (unsigned long long)atomic_load(&m->name));
     METRICS_COUNTERS(METRICS_JSON)
     METRICS_GAUGES(METRICS_JSON)
-    psc_buf_printf(out, ",\"worker_seconds\":%.6f",
-                   (double)atomic_load(&m->worker_us) / 1e6);
+    psc_buf_printf(out, ",\"worker_seconds\":%.6f,\"settle_seconds\":%.6f",
+                   (double)atomic_load(&m->worker_us) / 1e6,
+                   (double)atomic_load(&m->settle_us) / 1e6);
     psc_buf_printf(out, ",\"sessions\":{");
     for (unsigned i = 0; i < SESSION_STATES; i++) {
         psc_buf_printf(out, "%s\"%s\":%lld", i > 0 ? "," : "",

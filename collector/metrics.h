@@ -57,6 +57,10 @@ struct metrics_histogram {
     X(worker_failures, "runs of the worker that failed")                       \
     X(findings, "findings written")                                            \
     X(detect_snapshots, "snapshots looked at by detection")                    \
+    X(settled_snapshots, "tables of samples settled into chunks")              \
+    X(settled_chunks, "chunks stored")                                         \
+    X(settled_bytes, "bytes of chunks stored")                                 \
+    X(settle_failures, "hosts whose samples could not be settled")             \
     X(summaries, "summaries of days and months made")
 
 #define METRICS_GAUGES(X)                                                      \
@@ -70,6 +74,8 @@ struct metrics_histogram {
     X(refusing, "whether the database refuses everybody's samples")            \
     X(detect_hosts, "hosts under detection")                                   \
     X(detect_bytes, "memory of detection")                                     \
+    X(settle_behind, "tables of hosts that are due to be settled")             \
+    X(fresh_full, "slots of fresh samples that are not empty yet")             \
     X(detecting, "whether this process detects for the fleet")                 \
     X(resident_bytes, "resident memory of the process")
 
@@ -79,6 +85,7 @@ struct metrics {
     METRICS_GAUGES(METRICS_FIELD)
 #undef METRICS_FIELD
     atomic_ullong worker_us; /* at work; shown in seconds */
+    atomic_ullong settle_us; /* of that at settling */
     atomic_ullong refused[METRICS_REFUSALS];
     atomic_llong sessions[METRICS_STATES];
     struct metrics_histogram commit; /* unit sent to committed */

@@ -1,4 +1,5 @@
-/* The worker's thread: connect, then in turns housekeeping and detection.
+/* The worker's thread: connect, then in turns housekeeping, detection, and
+ * settling.
  *
  * It is stopped by a flag, a condition for its sleep, and for its query by
  * shutting its socket, upon which libpq returns; the server ends what it was
@@ -18,12 +19,15 @@
 #include <unistd.h>
 
 #include "collector/pgconnect.h"
+#include "collector/settle.h"
 #include "collector/watch.h"
 #include "common/clock.h"
 #include "common/log.h"
 
 enum {
     PASS_MS = 2000,
+    BEHIND_MS = 100, /* between passes when there is more to settle */
+    SLOTS = 8,       /* of fresh samples */
     CONNECT_STEP_MS = 100,
     CONNECT_MS = 10000,
     RETRY_MS = 2000,
@@ -38,9 +42,11 @@ struct worker {
     atomic_bool stop;
     pthread_mutex_t lock; /* of its sleep */
     pthread_cond_t wake;
-    int fd;              /* ours for life: a duplicate of the newest socket */
-    int64_t maintain_us; /* thread only: monotonic, when it is due */
-    struct watch *watch; /* thread only */
+    int fd;                /* ours for life: a duplicate of the newest socket */
+    int64_t maintain_us;   /* thread only: monotonic, when it is due */
+    bool is_full;          /* thread only: no slot is empty, and it is told */
+    struct watch *watch;   /* thread only */
+    struct settle *settle; /* thread only */
 };
 
 static void sleep_ms(struct worker *w, int64_t ms)
@@ -157,6 +163,56 @@ static bool maintain(struct worker *w, PGconn *conn)
     return PQstatus(conn) == CONNECTION_OK;
 }
 
+static void tell_slots(struct worker *w, bool turned, unsigned n_full)
+{
+    bool is_full = n_full == SLOTS - 1 && !turned;
+    metrics_set(w->metrics, fresh_full, n_full);
+    if (is_full != w->is_full) {
+        if (is_full) {
+            psc_log_warn("housekeeping: no slot of fresh samples is empty, "
+                         "the present one grows");
+        } else {
+            psc_log_info("housekeeping: slots of fresh samples are emptied "
+                         "again");
+        }
+    }
+    w->is_full = is_full;
+}
+
+/* Turn the ring of fresh samples. Returns false when the connection is of no
+ * use any more. */
+static bool turn(struct worker *w, PGconn *conn)
+{
+    PGresult *res = PQexec(conn, "SELECT turned, full_slots "
+                                 "FROM poolscope_api.fresh_turn()");
+    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+        if (!atomic_load(&w->stop)) {
+            struct psc_error why; /* in one line */
+            (void)psc_error_set(&why, PSC_DATABASE, "%.200s",
+                                PQresultErrorMessage(res));
+            psc_log_warn("housekeeping: %s", why.msg);
+            metrics_add(w->metrics, worker_failures, 1);
+        }
+    } else if (PQntuples(res) > 0 && PQgetisnull(res, 0, 1) == 0) {
+        tell_slots(w, strcmp(PQgetvalue(res, 0, 0), "t") == 0,
+                   (unsigned)strtoul(PQgetvalue(res, 0, 1), NULL, 10));
+    }
+    PQclear(res);
+    return PQstatus(conn) == CONNECTION_OK;
+}
+
+/* *@more: something is left to settle. */
+static bool settle(struct worker *w, PGconn *conn, bool *more)
+{
+    struct psc_error err = {.msg = ""};
+    int rc = settle_pass(w->settle, conn, more, &err);
+    if (rc != PSC_OK && !atomic_load(&w->stop)) {
+        psc_log_warn("settling: %s", err.msg);
+        metrics_add(w->metrics, worker_failures, 1);
+    }
+    return rc != PSC_CONNECTION && PQstatus(conn) == CONNECTION_OK;
+}
+
 static bool detect(struct worker *w, PGconn *conn)
 {
     struct psc_error err = {.msg = ""};
@@ -174,15 +230,19 @@ static void work(struct worker *w, PGconn *conn)
     while (good && !atomic_load(&w->stop)) {
         int64_t start_us = psc_clock_mono_us();
         if (start_us >= w->maintain_us) {
-            good = maintain(w, conn);
+            good = maintain(w, conn) && turn(w, conn);
         }
         if (good && !atomic_load(&w->stop)) {
             good = detect(w, conn);
         }
+        bool more = false;
+        if (good && !atomic_load(&w->stop)) {
+            good = settle(w, conn, &more);
+        }
         metrics_add(w->metrics, worker_runs, 1);
         metrics_add(w->metrics, worker_us, psc_clock_mono_us() - start_us);
         if (good) {
-            sleep_ms(w, PASS_MS);
+            sleep_ms(w, more ? BEHIND_MS : PASS_MS);
         }
     }
 }
@@ -198,6 +258,7 @@ static void *run(void *arg)
         }
         work(w, conn);
         watch_forget_connection(w->watch);
+        settle_forget_connection(w->settle);
         disconnect(w, conn);
     }
     return NULL;
@@ -224,6 +285,7 @@ static void release(struct worker *w)
         (void)close(w->fd);
     }
     watch_free(w->watch);
+    settle_free(w->settle);
     free(w->conninfo);
     free(w);
 }
@@ -241,8 +303,9 @@ int worker_start(struct worker **worker, const char *conninfo,
     w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     w->conninfo = strdup(conninfo);
     w->watch = watch_new(metrics, &w->stop);
+    w->settle = settle_new(metrics, &w->stop);
     if (w->fd < 0 || w->conninfo == NULL || w->watch == NULL ||
-        init_locks(w) != PSC_OK ||
+        w->settle == NULL || init_locks(w) != PSC_OK ||
         pthread_create(&w->thread, NULL, run, w) != 0) {
         release(w);
         return psc_error_set(err, PSC_NOMEM, "cannot start the worker");

@@ -1,5 +1,6 @@
 /* The worker: a thread with a blocking connection of its own that keeps house
- * (partitions, roll-up, retention) and watches for leaks. Ingest never waits
+ * (partitions, retention, slots), settles samples into chunks, and watches for
+ * leaks. Ingest never waits
  * for it, and it shares nothing with the loop but atomics. */
 #ifndef PSC_COLLECTOR_WORKER_H
 #define PSC_COLLECTOR_WORKER_H

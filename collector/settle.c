@@ -1,0 +1,478 @@
+/* The statements of settling, and a pass over the tables that are due.
+ *
+ * Happy path: settle_due -> per table: settle_rows, page by page -> chunks
+ * (settle_pack.h) -> settle_store. What is due is asked for again when the
+ * list is done, at most every few seconds.
+ *
+ * Failures: rows that cannot be read or packed are their host's trouble: it is
+ * logged, noted by settle_failed, and the next one's turn. What may pass by
+ * itself (the connection, room on disk, a lock) ends the pass. */
+#include "collector/settle.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/pgparam.h"
+#include "collector/settle_pack.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+enum {
+    BINARY = 1,
+    DUE_MAX = 4096, /* tables on a list */
+    PAGE_ROWS = 256,
+    UUID_BYTES = 16,
+    MESSAGE_BYTES = 256,
+    IDS_MAX_BYTES = 64 * 1024 * 1024,
+    WORD_BITS = 64,
+};
+#define PAGE_BYTES ((size_t)4 * 1024 * 1024)
+/* Chunks that are stored at once; four times as many if there is no good
+ * moment before. */
+#define STORE_BYTES ((size_t)4 * 1024 * 1024)
+#define BUDGET_US   PSC_US_PER_S
+#define DUE_US      (15 * PSC_US_PER_S)
+#define SEEN_US     (3600 * PSC_US_PER_S)
+
+enum statement { DUE, ROWS, STORE, FAILED, SEEN, STATEMENTS };
+
+static const struct {
+    const char *name, *sql;
+} statements[STATEMENTS] = {
+    [DUE] = {"settle_due",
+             "SELECT host_id, table_kind, settled_n, upto_n, span_us "
+             "FROM poolscope_api.settle_due($1)"},
+    [ROWS] = {"settle_rows",
+              "SELECT n, at, wall_at, boot_id, keyframe, data "
+              "FROM poolscope_api.settle_rows($1, $2, $3, $4, $5, $6)"},
+    [STORE] = {"settle_store",
+               "SELECT poolscope_api.settle_store($1, $2, $3, $4, $5, $6, $7, "
+               "$8, $9, $10, $11, $12, $13)"},
+    [FAILED] = {"settle_failed",
+                "SELECT poolscope_api.settle_failed($1, $2)::text"},
+    [SEEN] = {"registry_seen",
+              "SELECT poolscope_api.registry_seen($1, $2)::text"},
+};
+
+/* A table of a host. */
+struct due {
+    int64_t host_id;
+    int64_t settled_n;
+    int64_t upto_n; /* not including; -1: all there are */
+    int64_t span_us;
+    bool tags; /* else counters */
+};
+
+struct settle {
+    struct metrics *metrics;
+    const atomic_bool *stop;
+    PGconn *conn;          /* of the present pass */
+    PGconn *prepared_on;   /* where the statements are */
+    struct psc_error *err; /* of the present pass */
+    int64_t deadline_us;   /* monotonic: of the present pass */
+    struct settle_pack tags, counters;
+    struct due due[DUE_MAX];
+    uint32_t n_due, next; /* on the list; up to next they are done */
+    int64_t due_us;       /* monotonic: when to ask for another list */
+    int64_t seen_us;      /* monotonic: when to tell the registry */
+    struct psc_buf tag_ids, counter_ids; /* scratch */
+    char state[6];                       /* SQLSTATE of the last failure */
+};
+
+struct settle *settle_new(struct metrics *metrics, const atomic_bool *stop)
+{
+    struct settle *s = calloc(1, sizeof(*s));
+    if (s != NULL) {
+        s->metrics = metrics;
+        s->stop = stop;
+        s->seen_us = psc_clock_mono_us() + SEEN_US;
+        settle_pack_init(&s->tags, TABLE_COLUMNS_MAX, TABLE_MAX_TAGS);
+        settle_pack_init(&s->counters, 1, TABLE_MAX_COUNTERS);
+        psc_buf_init(&s->tag_ids, IDS_MAX_BYTES);
+        psc_buf_init(&s->counter_ids, IDS_MAX_BYTES);
+    }
+    return s;
+}
+
+void settle_free(struct settle *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    settle_pack_fini(&s->tags);
+    settle_pack_fini(&s->counters);
+    psc_buf_fini(&s->tag_ids);
+    psc_buf_fini(&s->counter_ids);
+    free(s);
+}
+
+void settle_forget_connection(struct settle *s)
+{
+    s->prepared_on = NULL;
+}
+
+/* ---- statements ---- */
+
+static int failed(struct settle *s, const PGresult *res)
+{
+    const char *text = PQresultErrorMessage(res);
+    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+    size_t len = strcspn(text, "\n");
+    memset(s->state, 0, sizeof(s->state));
+    if (state != NULL) {
+        memcpy(s->state, state, strnlen(state, sizeof(s->state) - 1));
+    }
+    return psc_error_set(s->err,
+                         PQstatus(s->conn) == CONNECTION_OK ? PSC_DATABASE
+                                                            : PSC_CONNECTION,
+                         "%.*s", (int)(len < 200 ? len : 200), text);
+}
+
+static int prepare(struct settle *s, PGconn *conn)
+{
+    s->conn = conn;
+    for (unsigned i = 0; i < STATEMENTS && s->prepared_on != conn; i++) {
+        PGresult *res =
+            PQprepare(conn, statements[i].name, statements[i].sql, 0, NULL);
+        int rc =
+            PQresultStatus(res) == PGRES_COMMAND_OK ? PSC_OK : failed(s, res);
+        PQclear(res);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+    }
+    s->prepared_on = conn;
+    return PSC_OK;
+}
+
+/* The result is the caller's to clear; NULL on failure (s->err says why). */
+static PGresult *query(struct settle *s, enum statement what,
+                       const struct pgparams *p)
+{
+    const char *values[PGLINK_PARAMS_MAX];
+    int lengths[PGLINK_PARAMS_MAX];
+    int formats[PGLINK_PARAMS_MAX];
+    for (unsigned i = 0; i < p->n; i++) {
+        values[i] = p->param[i].data;
+        lengths[i] = p->param[i].len;
+        formats[i] = p->param[i].binary ? BINARY : 0;
+    }
+    PGresult *res = PQexecPrepared(s->conn, statements[what].name, (int)p->n,
+                                   values, lengths, formats, BINARY);
+    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+        (void)failed(s, res);
+        PQclear(res);
+        return NULL;
+    }
+    return res;
+}
+
+/* ---- what is due ---- */
+
+static int read_due(struct settle *s)
+{
+    struct pgparams p = {.n = 0};
+    pgparam_int32(&p, DUE_MAX);
+    PGresult *res = query(s, DUE, &p);
+    if (res == NULL) {
+        return s->err->code;
+    }
+    s->next = 0;
+    s->n_due = 0;
+    for (int row = 0; row < PQntuples(res) && s->n_due < DUE_MAX; row++) {
+        s->due[s->n_due++] = (struct due){
+            .host_id = pgresult_int64(res, row, 0),
+            .tags = strcmp(pgresult_text(res, row, 1), "tags") == 0,
+            .settled_n = pgresult_int64(res, row, 2),
+            .upto_n =
+                PQgetisnull(res, row, 3) ? -1 : pgresult_int64(res, row, 3),
+            .span_us = pgresult_int64(res, row, 4),
+        };
+    }
+    PQclear(res);
+    return PSC_OK;
+}
+
+/* ---- one table ---- */
+
+static const char *kind_of(const struct due *d)
+{
+    return d->tags ? "tags" : "counters";
+}
+
+static PGresult *read_page(struct settle *s, const struct due *d,
+                           int64_t after_n)
+{
+    struct pgparams p = {.n = 0};
+    pgparam_int64(&p, d->host_id);
+    pgparam_text(&p, kind_of(d));
+    pgparam_int64(&p, after_n);
+    if (d->upto_n < 0) {
+        pgparam_null(&p);
+    } else {
+        pgparam_int64(&p, d->upto_n);
+    }
+    pgparam_int32(&p, PAGE_ROWS);
+    pgparam_int64(&p, (int64_t)PAGE_BYTES);
+    return query(s, ROWS, &p);
+}
+
+/* Store what is packed: everything up to @new_n. */
+static int store(struct settle *s, struct due *d, struct settle_pack *pack,
+                 int64_t new_n)
+{
+    struct pgparams p = {.n = 0};
+    int rc = settle_pack_cut(pack, s->err);
+    if (rc != PSC_OK) {
+        return rc;
+    }
+    pgparam_int64(&p, d->host_id);
+    pgparam_text(&p, kind_of(d));
+    pgparam_int64(&p, d->settled_n);
+    pgparam_int64(&p, new_n);
+    for (unsigned i = 0; i < SETTLE_COLUMNS; i++) {
+        pgparam_array(&p, &pack->column[i]);
+    }
+    PGresult *res = query(s, STORE, &p);
+    if (res == NULL) {
+        return s->err->code;
+    }
+    if (pgresult_bool(res, 0, 0)) {
+        metrics_add(s->metrics, settled_chunks, pack->n_chunks);
+        metrics_add(s->metrics, settled_snapshots, pack->n_snapshots);
+        metrics_add(s->metrics, settled_bytes, pack->bytes);
+        d->settled_n = new_n;
+    } else {
+        psc_log_debug("settling: %s of host %lld to %lld: not ours to store",
+                      kind_of(d), (long long)d->host_id, (long long)new_n);
+        d->upto_n = 0; /* nothing more of it now */
+    }
+    PQclear(res);
+    settle_pack_taken(pack);
+    return PSC_OK;
+}
+
+/* Whether what is packed should be stored before @row, which could begin
+ * without it: enough is, or it is time for others. */
+static bool should_store(const struct settle *s, const struct settle_pack *pack,
+                         const struct settle_row *row)
+{
+    bool splits = settle_pack_splits(pack, row->at_us);
+    if (!row->keyframe) {
+        return false;
+    }
+    return pack->bytes >= 4 * STORE_BYTES ||
+           (splits && (pack->bytes >= STORE_BYTES ||
+                       psc_clock_mono_us() >= s->deadline_us));
+}
+
+static void read_row(const PGresult *res, int row, struct settle_row *out)
+{
+    static const uint8_t none[UUID_BYTES];
+    bool has_boot = PQgetlength(res, row, 3) == UUID_BYTES;
+    *out = (struct settle_row){
+        .n = pgresult_int64(res, row, 0),
+        .at_us = pgresult_time(res, row, 1),
+        .wall_us = pgresult_time(res, row, 2),
+        .boot = has_boot ? (const uint8_t *)PQgetvalue(res, row, 3) : none,
+        .keyframe = pgresult_bool(res, row, 4),
+        .data = {(const uint8_t *)PQgetvalue(res, row, 5),
+                 (size_t)PQgetlength(res, row, 5)},
+    };
+}
+
+/* What a page brought. */
+struct page {
+    int64_t last_n; /* of the newest row packed; as before if there is none */
+    bool more;      /* there may be further rows */
+    bool enough;    /* stored what there was: the rest another time */
+};
+
+static int pack_page(struct settle *s, struct due *d, struct settle_pack *pack,
+                     const PGresult *res, struct page *page)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < PQntuples(res); i++) {
+        struct settle_row row;
+        read_row(res, i, &row);
+        if (page->last_n > d->settled_n && should_store(s, pack, &row)) {
+            int rc = store(s, d, pack, page->last_n);
+            page->enough =
+                d->upto_n == 0 || psc_clock_mono_us() >= s->deadline_us;
+            if (rc != PSC_OK || page->enough) {
+                return rc;
+            }
+        }
+        int rc = settle_pack_row(pack, &row, s->err);
+        if (rc != PSC_OK) {
+            struct psc_error why = *s->err;
+            return psc_error_set(s->err, rc, "sample %lld: %.200s",
+                                 (long long)row.n, why.msg);
+        }
+        page->last_n = row.n;
+        bytes += row.data.len;
+    }
+    page->more = PQntuples(res) == PAGE_ROWS || bytes >= PAGE_BYTES;
+    return PSC_OK;
+}
+
+/* Settle @d; *@done unless the budget ended before. */
+static int settle_table(struct settle *s, struct due *d, bool *done)
+{
+    struct settle_pack *pack = d->tags ? &s->tags : &s->counters;
+    struct page page = {.last_n = d->settled_n, .more = true};
+    int rc = PSC_OK;
+    settle_pack_begin(pack, d->span_us);
+    while (rc == PSC_OK && page.more && !page.enough) {
+        PGresult *res = read_page(s, d, page.last_n);
+        if (res == NULL) {
+            return s->err->code;
+        }
+        rc = pack_page(s, d, pack, res, &page);
+        PQclear(res);
+        if (atomic_load(s->stop)) {
+            return rc;
+        }
+    }
+    if (rc == PSC_OK && !page.enough && page.last_n > d->settled_n) {
+        rc = store(s, d, pack, page.last_n);
+    }
+    *done = !page.enough || d->upto_n == 0;
+    return rc;
+}
+
+/* ---- failures ---- */
+
+/* Whether the failure is everybody's: it may pass, and says nothing about the
+ * host in hand. */
+static bool is_everybodys(const struct settle *s, int rc)
+{
+    static const char *const classes[] = {"08", "25", "40", "42",
+                                          "53", "55", "57", "58"};
+    if (rc == PSC_CONNECTION || rc == PSC_NOMEM) {
+        return true;
+    }
+    for (unsigned i = 0;
+         rc == PSC_DATABASE && i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strncmp(s->state, classes[i], 2) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Leave the host of @d alone for an hour. */
+static int give_up(struct settle *s, const struct due *d)
+{
+    char why[MESSAGE_BYTES];
+    struct pgparams p = {.n = 0};
+    (void)snprintf(why, sizeof(why), "%s: %.240s", kind_of(d), s->err->msg);
+    psc_log_warn("settling: host %lld: %s", (long long)d->host_id, why);
+    metrics_add(s->metrics, settle_failures, 1);
+    pgparam_int64(&p, d->host_id);
+    pgparam_text(&p, why);
+    PGresult *res = query(s, FAILED, &p);
+    if (res == NULL) {
+        return s->err->code;
+    }
+    PQclear(res);
+    for (uint32_t i = s->next; i < s->n_due; i++) {
+        if (s->due[i].host_id == d->host_id) {
+            s->due[i].host_id = 0; /* its other table */
+        }
+    }
+    return PSC_OK;
+}
+
+/* ---- the registry ---- */
+
+static void put_seen(struct psc_buf *ids, const struct settle_pack *p)
+{
+    pgarray_begin(ids, PGARRAY_INT4);
+    for (uint32_t w = 0; w < p->cap_seen; w++) {
+        for (uint64_t left = p->seen[w]; left != 0; left &= left - 1) {
+            pgarray_int32(ids,
+                          (int32_t)(w * WORD_BITS) + __builtin_ctzll(left));
+        }
+    }
+    pgarray_end(ids);
+}
+
+static void forget_seen(struct settle_pack *p)
+{
+    if (p->cap_seen > 0) {
+        memset(p->seen, 0, p->cap_seen * sizeof(*p->seen));
+    }
+}
+
+/* Once an hour: which names are in use. */
+static int tell_seen(struct settle *s)
+{
+    struct pgparams p = {.n = 0};
+    if (psc_clock_mono_us() < s->seen_us) {
+        return PSC_OK;
+    }
+    put_seen(&s->tag_ids, &s->tags);
+    put_seen(&s->counter_ids, &s->counters);
+    if (psc_buf_error(&s->tag_ids) != PSC_OK ||
+        psc_buf_error(&s->counter_ids) != PSC_OK) {
+        return psc_error_set(s->err, PSC_NOMEM, "out of memory");
+    }
+    pgparam_array(&p, &s->tag_ids);
+    pgparam_array(&p, &s->counter_ids);
+    PGresult *res = query(s, SEEN, &p);
+    if (res == NULL) {
+        return s->err->code;
+    }
+    PQclear(res);
+    forget_seen(&s->tags);
+    forget_seen(&s->counters);
+    s->seen_us = psc_clock_mono_us() + SEEN_US;
+    return PSC_OK;
+}
+
+/* ---- a pass ---- */
+
+/* One table on the list. */
+static int settle_next(struct settle *s)
+{
+    struct due *d = &s->due[s->next];
+    bool done = true;
+    int rc = d->host_id != 0 ? settle_table(s, d, &done) : PSC_OK;
+    if (rc != PSC_OK && !is_everybodys(s, rc)) {
+        rc = give_up(s, d);
+        done = true;
+    }
+    s->next += rc == PSC_OK && done ? 1 : 0;
+    return rc;
+}
+
+int settle_pass(struct settle *s, PGconn *conn, bool *more,
+                struct psc_error *err)
+{
+    int64_t start_us = psc_clock_mono_us();
+    s->err = err;
+    s->deadline_us = start_us + BUDGET_US;
+    *more = false;
+    int rc = prepare(s, conn);
+    if (rc == PSC_OK && s->next == s->n_due && start_us >= s->due_us) {
+        rc = read_due(s);
+        /* A full list is followed by another one at once. */
+        s->due_us = start_us + (s->n_due == DUE_MAX ? 0 : DUE_US);
+    }
+    while (rc == PSC_OK && s->next < s->n_due && !atomic_load(s->stop) &&
+           psc_clock_mono_us() < s->deadline_us) {
+        rc = settle_next(s);
+    }
+    if (rc == PSC_OK && !atomic_load(s->stop)) {
+        rc = tell_seen(s);
+    }
+    if (rc != PSC_OK) {
+        s->next = s->n_due; /* others may have gone on meanwhile */
+        s->due_us = psc_clock_mono_us() + DUE_US;
+    }
+    *more = s->next < s->n_due || s->due_us <= start_us;
+    metrics_set(s->metrics, settle_behind, s->n_due - s->next);
+    metrics_add(s->metrics, settle_us, psc_clock_mono_us() - start_us);
+    return rc;
+}
