@@ -25,7 +25,7 @@ static void *resize_heap(void *memory, size_t bytes)
 }
 
 /* Resize *@array; it stays as it was on failure. */
-static int resize(grid_resize *how, void **array, size_t bytes)
+static int change_size(grid_resize *how, void **array, size_t bytes)
 {
     void *resized = how(*array, bytes);
     if (resized == NULL) {
@@ -85,11 +85,11 @@ static int set_capacity(struct grid *g, uint32_t cap)
 {
     void *entries = g->entries;
     void *now = g->now;
-    int rc = resize(g->resize, &entries, cap * sizeof(*g->entries));
+    int rc = change_size(g->resize, &entries, cap * sizeof(*g->entries));
     g->entries = entries;
     if (rc == PSC_OK) {
         size_t row_bytes = g->columns * sizeof(*g->now);
-        rc = resize(g->resize, &now, cap * row_bytes);
+        rc = change_size(g->resize, &now, cap * row_bytes);
         g->now = now;
     }
     if (rc == PSC_OK) {
@@ -131,10 +131,10 @@ static int make_room(struct grid_changes *c, uint32_t n)
     }
     void *changed = c->changed;
     void *gone = c->gone;
-    int rc = resize(c->resize, &changed, n * sizeof(*c->changed));
+    int rc = change_size(c->resize, &changed, n * sizeof(*c->changed));
     c->changed = changed;
     if (rc == PSC_OK) {
-        rc = resize(c->resize, &gone, n * sizeof(*c->gone));
+        rc = change_size(c->resize, &gone, n * sizeof(*c->gone));
         c->gone = gone;
     }
     if (rc == PSC_OK) {
