@@ -67,6 +67,13 @@ RETURNS TABLE (id integer, value double precision)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1000
 AS :'library', 'poolscope_chunk_counter_end';
 
+CREATE OR REPLACE FUNCTION poolscope_data.chunk_state(
+    p_head bytea, p_levels bytea, p_data bytea, p_i integer)
+RETURNS TABLE (id integer, flags integer, allocs bigint,
+               frees bigint, outstanding bigint, bytes bigint)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 3000
+AS :'library', 'poolscope_chunk_state';
+
 CREATE OR REPLACE FUNCTION poolscope_data.stored_tags_state(
     p_rows bytea[], p_kinds smallint[])
 RETURNS TABLE (id integer, flags integer, allocs bigint, frees bigint,

@@ -1,5 +1,5 @@
 /* All entries of a chunk at one snapshot: the run's first, from the levels
- * alone, or its last. */
+ * alone, its last, or any other. */
 #include "sql/extension/module.h"
 
 #include <miscadmin.h>
@@ -8,6 +8,7 @@ PG_FUNCTION_INFO_V1(poolscope_chunk_levels);
 PG_FUNCTION_INFO_V1(poolscope_chunk_counter_levels);
 PG_FUNCTION_INFO_V1(poolscope_chunk_end);
 PG_FUNCTION_INFO_V1(poolscope_chunk_counter_end);
+PG_FUNCTION_INFO_V1(poolscope_chunk_state);
 
 /* Columns of the results; a counter has the same ones at both ends. */
 enum {
@@ -20,6 +21,7 @@ struct walk {
     struct rows rows;
     struct chunk c;
     struct psc_bytes levels, data; /* whole sections; data NULL: the start */
+    uint32_t snapshot;             /* the one that is shown */
     uint32_t last_id;              /* of which there was a row; 0: none */
 };
 
@@ -62,28 +64,33 @@ static void put_start(struct walk *w, const struct chunk_block *b, uint32_t i)
     rows_put(&w->rows, values, nulls);
 }
 
-static void put_end(struct walk *w, const struct chunk_block *b, uint32_t i)
+static void put_state(struct walk *w, const struct chunk_block *b, uint32_t i)
 {
     struct chunk_entry e;
+    int64_t then[TABLE_COLUMNS_MAX];
+    bool present = false;
 
     CHECK_FOR_INTERRUPTS();
-    for (chunk_entry_open(&e, b, i); chunk_next(&e);) {
+    for (chunk_entry_open(&e, b, i);
+         chunk_next(&e) && e.snapshot <= w->snapshot;) {
+        memcpy(then, e.values, sizeof(then));
+        present = e.present;
     }
     if (e.failed) {
         module_damaged("bad data of id %u", (unsigned)b->ids[i]);
     }
-    if (!e.present) {
+    if (!present) {
         return;
     }
     claim(w, b->ids[i]);
     if (w->c.columns == 1) {
-        put_counter(w, b, i, e.values[0]);
+        put_counter(w, b, i, then[0]);
         return;
     }
     Datum values[END_COLUMNS] = {Int32GetDatum((int32)b->ids[i]),
                                  Int32GetDatum(b->flags[i])};
     bool nulls[END_COLUMNS] = {false};
-    module_tag(b->flags[i], e.values, values + 2, nulls + 2);
+    module_tag(b->flags[i], then, values + 2, nulls + 2);
     rows_put(&w->rows, values, nulls);
 }
 
@@ -118,7 +125,7 @@ static void walk(struct walk *w)
             &b, &w->c, &slice, data,
             part(w->levels, slice.levels_at, slice.levels_len, "levels"));
         for (uint32_t i = 0; i < b.n; i++) {
-            (w->data.data != NULL ? put_end : put_start)(w, &b, i);
+            (w->data.data != NULL ? put_state : put_start)(w, &b, i);
         }
         last_id = b.ids[b.n - 1];
     }
@@ -135,6 +142,7 @@ static void put_all(FunctionCallInfo fcinfo, uint32_t columns, int result,
 
     module_open(&w.c, module_bytes(fcinfo, 0), columns);
     w.levels = module_bytes(fcinfo, 1);
+    w.snapshot = w.c.snapshots - 1;
     if (end) {
         w.data = module_bytes(fcinfo, 2);
     }
@@ -167,5 +175,23 @@ Datum poolscope_chunk_end(PG_FUNCTION_ARGS)
 Datum poolscope_chunk_counter_end(PG_FUNCTION_ARGS)
 {
     put_all(fcinfo, 1, COUNTER_COLUMNS, true);
+    return (Datum)0;
+}
+
+/* chunk_state(head, levels, data, i): the columns of chunk_end(). */
+Datum poolscope_chunk_state(PG_FUNCTION_ARGS)
+{
+    const int32 i = PG_GETARG_INT32(3);
+    struct walk w = {.rows = rows_begin(fcinfo, END_COLUMNS)};
+
+    module_open(&w.c, module_bytes(fcinfo, 0), TABLE_COLUMNS_MAX);
+    if (i < 0 || (uint32_t)i >= w.c.snapshots) {
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("chunk: it has no such snapshot")));
+    }
+    w.levels = module_bytes(fcinfo, 1);
+    w.data = module_bytes(fcinfo, 2);
+    w.snapshot = (uint32_t)i;
+    walk(&w);
     return (Datum)0;
 }

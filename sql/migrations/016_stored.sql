@@ -718,6 +718,29 @@ BEGIN
     GROUP BY x.run, x.id;
 END $$;
 
+-- The tags of a chunk at its snapshot p_i, counted from 0: what chunk_end()
+-- tells of the last one.
+CREATE OR REPLACE FUNCTION poolscope_data.chunk_state(
+    p_head bytea, p_levels bytea, p_data bytea, p_i integer)
+RETURNS TABLE (id integer, flags integer, allocs bigint,
+               frees bigint, outstanding bigint, bytes bigint)
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 3000
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    c poolscope_data.chunk_head := chunk_open(p_head, 4);
+BEGIN
+    IF p_i NOT BETWEEN 0 AND c.snapshots - 1 THEN
+        RAISE invalid_parameter_value
+            USING MESSAGE = 'chunk: it has no such snapshot';
+    END IF;
+    RETURN QUERY
+    SELECT e.id, e.flags, e.allocs, e.frees, e.outstanding, e.bytes
+    FROM chunk_blocks(c, p_levels, p_data) b
+    CROSS JOIN LATERAL (SELECT DISTINCT unnest(b.ids)) i (id)
+    CROSS JOIN LATERAL chunk_entries(c, b, i.id) e
+    WHERE e.snapshot = p_i;
+END $$;
+
 GRANT EXECUTE ON FUNCTION
     poolscope_data.stored_tags_state(bytea[], smallint[]),
     poolscope_data.stored_counters_state(bytea[], smallint[]),
@@ -727,5 +750,6 @@ GRANT EXECUTE ON FUNCTION
     poolscope_data.stored_counter_hours(bytea[], smallint[], timestamptz[]),
     poolscope_data.chunk_blocks(bytea),
     poolscope_data.chunk_tag_hours(bytea, bytea, bytea, integer),
-    poolscope_data.chunk_counter_hours(bytea, bytea, bytea, integer)
+    poolscope_data.chunk_counter_hours(bytea, bytea, bytea, integer),
+    poolscope_data.chunk_state(bytea, bytea, bytea, integer)
     TO poolscope_reader, poolscope_writer;

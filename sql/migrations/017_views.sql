@@ -384,25 +384,6 @@ BEGIN
     ) x ORDER BY x.at, x.n LIMIT 1;
 END $$;
 
--- The tags of a chunk at its snapshot p_i, counted from 0: what chunk_end()
--- tells of the last one.
-CREATE OR REPLACE FUNCTION poolscope_data.chunk_state(
-    p_head bytea, p_levels bytea, p_data bytea, p_i integer)
-RETURNS TABLE (id integer, flags integer, allocs bigint,
-               frees bigint, outstanding bigint, bytes bigint)
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 3000
-SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c poolscope_data.chunk_head := chunk_open(p_head, 4);
-BEGIN
-    RETURN QUERY
-    SELECT e.id, e.flags, e.allocs, e.frees, e.outstanding, e.bytes
-    FROM chunk_blocks(c, p_levels, p_data) b
-    CROSS JOIN LATERAL (SELECT DISTINCT unnest(b.ids)) i (id)
-    CROSS JOIN LATERAL chunk_entries(c, b, i.id) e
-    WHERE e.snapshot = p_i;
-END $$;
-
 -- The tags of a host at p_at, or at its first snapshot if that is younger.
 CREATE FUNCTION poolscope_data.tags_then(p_host_id bigint, p_at timestamptz)
 RETURNS TABLE (tag_id integer, bytes bigint)
@@ -496,6 +477,5 @@ GRANT EXECUTE ON FUNCTION
     poolscope_data.fresh_counters(bigint, timestamptz, timestamptz),
     poolscope_data.tags_now(bigint, bigint, bigint, timestamptz),
     poolscope_data.counters_now(bigint, bigint, bigint, timestamptz),
-    poolscope_data.chunk_hours(),
-    poolscope_data.chunk_state(bytea, bytea, bytea, integer)
+    poolscope_data.chunk_hours()
     TO poolscope_reader, poolscope_writer;

@@ -9,58 +9,17 @@
 
 #include <cmocka.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/lib/chunk_db.h"
+#include "tests/lib/stored_db.h"
 #include "tests/unit/chunk_random.h"
 
 enum { RUNS = 24 };
 
 /* --- what is shown --- */
-
-static double as_double(int64_t bits)
-{
-    double real;
-    memcpy(&real, &bits, sizeof(real));
-    return real;
-}
-
-static int64_t number_at(const PGresult *r, int row, int column)
-{
-    return strtoll(PQgetvalue(r, row, column), NULL, 10);
-}
-
-/* Columns from @column on are a tag's: of @flags, else NULL. */
-static void check_tag(const PGresult *r, int row, int column, uint8_t flags,
-                      const int64_t *values)
-{
-    for (int i = 0; i < TABLE_COLUMNS_MAX; i++) {
-        int64_t v = values[i];
-        bool has = (flags >> i & 1) != 0;
-        if (has && (flags & ENTRY_REAL) != 0) {
-            double real = as_double(v);
-            has = fabs(real) < (double)CHUNK_VALUE_LIMIT;
-            v = has ? (int64_t)rint(real) : 0;
-        }
-        assert_int_equal(PQgetisnull(r, row, column + i), !has);
-        assert_true(!has || number_at(r, row, column + i) == v);
-    }
-}
-
-static void check_counter(const PGresult *r, int row, int column, uint8_t flags,
-                          int64_t value)
-{
-    double shown = strtod(PQgetvalue(r, row, column), NULL);
-    double real = (flags & ENTRY_REAL) != 0 ? as_double(value) : (double)value;
-
-    assert_true((shown == real && signbit(shown) == signbit(real)) ||
-                (isnan(shown) && isnan(real)));
-}
-
-#define AT_US(column) "(extract(epoch FROM " column ") * 1000000)::bigint"
 
 static void check_snapshots(const struct run *r, const char *schema)
 {
@@ -75,10 +34,10 @@ static void check_snapshots(const struct run *r, const char *schema)
         char boot[40];
         (void)snprintf(boot, sizeof(boot),
                        "%02xb00000-0000-0000-0000-000000000000", r->boots[s]);
-        assert_int_equal(number_at(rows, s, 0), s);
-        assert_true(number_at(rows, s, 1) == r->n[s]);
-        assert_true(number_at(rows, s, 2) == r->at_us[s]);
-        assert_true(number_at(rows, s, 3) == r->wall_us[s]);
+        assert_int_equal(stored_db_number(rows, s, 0), s);
+        assert_true(stored_db_number(rows, s, 1) == r->n[s]);
+        assert_true(stored_db_number(rows, s, 2) == r->at_us[s]);
+        assert_true(stored_db_number(rows, s, 3) == r->wall_us[s]);
         assert_string_equal(PQgetvalue(rows, s, 4), boot);
     }
     PQclear(rows);
@@ -105,14 +64,15 @@ static void check_points(struct run *r, const char *schema)
                 continue;
             }
             assert_true(row < PQntuples(rows));
-            assert_int_equal(number_at(rows, row, 0), id);
-            assert_true(number_at(rows, row, 1) == r->n[s]);
-            assert_true(number_at(rows, row, at) == r->at_us[s]);
+            assert_int_equal(stored_db_number(rows, row, 0), id);
+            assert_true(stored_db_number(rows, row, 1) == r->n[s]);
+            assert_true(stored_db_number(rows, row, at) == r->at_us[s]);
             if (r->columns == 1) {
-                check_counter(rows, row, 3, must.flags, must.values[0]);
+                stored_db_check_counter(rows, row, 3, must.flags,
+                                        must.values[0]);
             } else {
-                assert_int_equal(number_at(rows, row, 3), must.flags);
-                check_tag(rows, row, 4, must.flags, must.values);
+                assert_int_equal(stored_db_number(rows, row, 3), must.flags);
+                stored_db_check_tag(rows, row, 4, must.flags, must.values);
             }
             row++;
         }
@@ -135,19 +95,19 @@ static void check_all(struct run *r, uint32_t s, const char *schema,
             continue;
         }
         assert_true(row < PQntuples(rows));
-        assert_int_equal(number_at(rows, row, 0), id);
+        assert_int_equal(stored_db_number(rows, row, 0), id);
         if (r->columns == 1) {
-            check_counter(rows, row, 1, must.flags, must.values[0]);
+            stored_db_check_counter(rows, row, 1, must.flags, must.values[0]);
         } else {
-            assert_int_equal(number_at(rows, row, 1), must.flags);
+            assert_int_equal(stored_db_number(rows, row, 1), must.flags);
         }
         if (r->columns > 1 && PQnfields(rows) > 3) {
-            check_tag(rows, row, 2, must.flags, must.values);
+            stored_db_check_tag(rows, row, 2, must.flags, must.values);
         } else if (r->columns > 1 && (must.flags & ENTRY_REAL) == 0) {
             bool has = (must.flags & TAG_BYTES) != 0;
             assert_int_equal(PQgetisnull(rows, row, 2), !has);
-            assert_true(!has ||
-                        number_at(rows, row, 2) == must.values[COL_BYTES]);
+            assert_true(!has || stored_db_number(rows, row, 2) ==
+                                    must.values[COL_BYTES]);
         }
         row++;
     }
@@ -167,6 +127,14 @@ static void check_run(struct run *r, const char *schema)
     check_all(r, r->snapshots - 1, schema,
               counters ? "chunk_counter_end(c.head, c.levels, c.data)"
                        : "chunk_end(c.head, c.levels, c.data)");
+    for (int i = 0; i < 4 && !counters; i++) {
+        char call[64];
+        uint32_t s = below(r->snapshots);
+        (void)snprintf(call, sizeof(call),
+                       "chunk_state(c.head, c.levels, c.data, %u)",
+                       (unsigned)s);
+        check_all(r, s, schema, call);
+    }
 }
 
 static void random_chunks_are_shown(const char *schema)
