@@ -1,9 +1,9 @@
-/* What reading chunks in SQL takes, by the module and by PL/pgSQL: one tag over
- * a day and over 30 days, as pool_history does; a whole host at the end of a
- * chunk, as pool_now does, and at its start. Hourly chunks of 3,000 tags, of
- * which one in five changes at each of 60 snapshots, in a table that stores
- * them as they are. Everything is in memory. Prints the least of some rounds,
- * in milliseconds as a client sees them. */
+/* What reading samples in SQL takes, by the module and by PL/pgSQL: one tag
+ * over a day and over 30 days, as pool_history does; a whole host at the end of
+ * a chunk, as pool_now does, and at its start; rows of the fresh tier. Hourly
+ * chunks of 3,000 tags, of which one in five changes at each of 60 snapshots,
+ * in a table that stores them as they are. Everything is in memory. Prints the
+ * least of some rounds, in milliseconds as a client sees them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,12 +17,15 @@
 
 #include "common/clock.h"
 #include "tests/lib/chunk_db.h"
+#include "tests/lib/stored_db.h"
 
 enum {
     TAGS = 3000,
     SNAPSHOTS = 60,
     CHUNKS = 720,
     ONE_IN = 5, /* changes */
+    FRESH_ROWS = 90,
+    KEYFRAME_EVERY = 64,
     ROUNDS = 5,
     FLAGS = TAG_ALLOCS | TAG_FREES | TAG_OUTSTANDING | TAG_BYTES,
 };
@@ -104,6 +107,71 @@ static void write_chunks(void)
            TAGS, SNAPSHOTS, bytes / CHUNKS);
 }
 
+/* --- rows of the fresh tier --- */
+
+static void encode(struct table *t, bool keyframe, struct table_writer *w,
+                   struct columns *out)
+{
+    uint32_t next = 0;
+
+    table_begin(t);
+    for (uint32_t i = 0; i < TAGS; i++) {
+        char key[16];
+        int len = snprintf(key, sizeof(key), "%c%u", POOL_SLAB, (unsigned)i);
+        must(table_put(t, 0, key, (size_t)len, FLAGS, values[i]));
+    }
+    must(table_encode(t, keyframe, 1, 1 << 20, &next, w, out));
+    assert_int_equal(next, 0);
+}
+
+static void write_row(int i, bool keyframe, const struct columns *c)
+{
+    const struct grid_part part = {c->gone, c->gaps, c->values};
+    struct psc_buf row;
+
+    psc_buf_init(&row, 1 << 20);
+    stored_begin(&row, keyframe ? TAGS : 0);
+    for (uint32_t tag = 0; keyframe && tag < TAGS; tag++) {
+        stored_name(&row, FLAGS, tag * 5 + 1);
+    }
+    stored_numbers(&row, &part);
+    must(psc_buf_error(&row));
+    const struct psc_bytes data = {row.data, row.len};
+    stored_db_put(i, &data, keyframe ? "2" : "1",
+                  INT64_C(1767225600000000) + i * MINUTE_US);
+    psc_buf_fini(&row);
+}
+
+static void write_rows(void)
+{
+    struct table t;
+    struct table_writer w;
+    struct columns c;
+
+    table_init(&t, TABLE_COLUMNS_MAX, TAGS, TABLE_MAX_TAG_KEY_BYTES);
+    table_writer_init(&w, 1 << 20);
+    stored_db_begin();
+    for (int i = 0; i < FRESH_ROWS; i++) {
+        for (uint32_t tag = 0; tag < TAGS; tag++) {
+            if (any() % ONE_IN == 0) {
+                move(tag);
+            }
+        }
+        bool keyframe = i % KEYFRAME_EVERY == 0;
+        encode(&t, keyframe, &w, &c);
+        write_row(i, keyframe, &c);
+    }
+    table_writer_fini(&w);
+    table_fini(&t);
+    chunk_db_run("CREATE TABLE public.arrays AS SELECT x.* FROM " STORED_ROWS
+                 "; ALTER TABLE arrays ALTER r SET STORAGE EXTERNAL;"
+                 "ANALYZE arrays");
+    printf("%d rows of %d tags, %lld bytes\n", FRESH_ROWS, TAGS,
+           test_sql_int(chunk_db.conn, "SELECT sum(length(data)) FROM stored"));
+}
+
+/* --- measuring --- */
+
 /* The least milliseconds of @sql, which counts its rows, in @schema. */
 static void measure_one(const char *schema, const char *sql)
 {
@@ -139,10 +207,34 @@ static void measure(const char *what, const char *sql)
     " substr(c.data, f.data_from, f.data_length), 7501) p"                     \
     " WHERE c.hour <= " #hours
 
+#define HOURS(hours, of_block)                                                 \
+    "SELECT count(p.n) FROM chunks c, chunk_blocks(c.head) b,"                 \
+    " chunk_tag_hours(c.head, substr(c.levels, b.levels_from,"                 \
+    "  b.levels_length), substr(c.data, b.data_from, b.data_length), b.block)" \
+    " p WHERE c.hour <= " #hours of_block
+
+#define STORED(call) "SELECT count(*) FROM arrays x, stored_" call
+
+static void measure_stored(void)
+{
+    measure("stored_tags_state of 60 rows",
+            STORED("tags_state(x.r[:60], x.k[:60])"));
+    measure("stored_tags_state of 1 row",
+            STORED("tags_state(x.r[:1], x.k[:1])"));
+    measure("stored_tag_points of 90 rows",
+            STORED("tag_points(x.r, x.k, 7501)"));
+    measure("stored_tag_points of the last id",
+            STORED("tag_points(x.r, x.k, 14996)"));
+    measure("stored_tag_hours of 60 rows",
+            STORED("tag_hours(x.r[:60], x.k[:60], x.a[:60])"));
+    measure("stored_tag_hours of 90 rows", STORED("tag_hours(x.r, x.k, x.a)"));
+}
+
 int main(void)
 {
     (void)chunk_db_begin(NULL);
     write_chunks();
+    write_rows();
     printf("%-34s%s%12s %10s\n", "milliseconds",
            chunk_db.has_module ? "           C       rows" : "", "PL/pgSQL",
            "rows");
@@ -157,5 +249,11 @@ int main(void)
     measure("chunk_snapshots of one",
             "SELECT count(*) FROM chunks c, chunk_snapshots(c.head) s"
             " WHERE c.hour = 500");
+    measure("chunk_blocks of 24", "SELECT count(*) FROM chunks c,"
+                                  " chunk_blocks(c.head) b WHERE c.hour <= 24");
+    measure("hours of a tag over 24 chunks",
+            HOURS(24, " AND 7501 BETWEEN b.first_id AND b.last_id"));
+    measure("hours of a whole chunk", HOURS(1, ""));
+    measure_stored();
     return chunk_db_end(NULL);
 }

@@ -41,7 +41,11 @@ static const char read_all[] =
     "   FROM %s.chunk_end(h, l, d) s),"
     "  (SELECT string_agg(f::text || s::text, ',' ORDER BY id, s.n)"
     "   FROM generate_series(1, 8) id, %s.chunk_find(h, id) f,"
-    "   %s.chunk_points(h, l, d, id) s)));"
+    "   %s.chunk_points(h, l, d, id) s),"
+    "  (SELECT string_agg(b::text || s::text, ',' ORDER BY s.id, s.first_at)"
+    "   FROM %s.chunk_blocks(h) b, %s.chunk_tag_hours(h,"
+    "    substr(l, b.levels_from, b.levels_length),"
+    "    substr(d, b.data_from, b.data_length), b.block) s)));"
     "EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE;"
     "END $$";
 
@@ -92,8 +96,8 @@ static int begin(void **state)
     chunk_writer_fini(&w);
     run_fini(&r);
     const char *m = CHUNK_DB_MIGRATED, *c = CHUNK_DB_MODULE;
-    PQclear(chunk_db_ask(read_all, m, m, m, m, m, m));
-    PQclear(chunk_db_ask(read_all, c, c, c, c, c, c));
+    PQclear(chunk_db_ask(read_all, m, m, m, m, m, m, m, m));
+    PQclear(chunk_db_ask(read_all, c, c, c, c, c, c, c, c));
     chunk_db_run(helpers);
     chunk_db_run("SELECT setseed(0.25); SET statement_timeout = '200s'");
     backend = test_sql_int(chunk_db.conn, "SELECT pg_backend_pid()");
