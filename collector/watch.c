@@ -1,7 +1,12 @@
 /* The hosts under detection, and a pass over those that have advanced.
  *
- * How far detection has come with each host is kept in the database, at most a
- * minute behind: up to there a process that begins with the host is silent,
+ * Happy path: a poll tells which hosts have new rows; those that have a state
+ * are fed together, some hundred a query; those without, or whose rows may
+ * have been settled and emptied since they were looked at, are built from
+ * chunks one by one, for BUILD_US a pass, so that nobody waits for them.
+ *
+ * How far detection has come with each host is kept in the database, some
+ * minutes behind: up to there a process that begins with the host is silent,
  * what came since it tells, perhaps a second time, which changes nothing.
  *
  * Failures: when anything of a host fails, its state is dropped and built anew
@@ -10,6 +15,8 @@
  * state is dropped. */
 #include "collector/watch.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +26,16 @@
 
 enum {
     FIRST_HOSTS = 64,
+    PAGE_HOSTS = 512, /* of one query */
     IDS_MAX_BYTES = 64 * 1024 * 1024,
     WORDS_MAX_BYTES = 64 * 1024,
 };
 
 #define DEFAULT_INTERVAL_US (60 * PSC_US_PER_S)
 #define RETRY_US            (60 * PSC_US_PER_S)
-#define SAVE_US             (60 * PSC_US_PER_S)
+#define SAVE_US             (300 * PSC_US_PER_S)
+#define AHEAD_US            (3600 * PSC_US_PER_S) /* as the store has it */
+#define BUILD_US            (2 * PSC_US_PER_S)
 
 struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
 {
@@ -33,6 +43,11 @@ struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
     if (w != NULL) {
         w->metrics = metrics;
         w->stop = stop;
+        watch_rows_init(&w->rows);
+        w->rows.learn = watch_learn_tags;
+        w->rows.arg = w;
+        replay_init(&w->tags);
+        replay_init(&w->counters);
         psc_buf_init(&w->ids, IDS_MAX_BYTES);
         psc_buf_init(&w->numbers, IDS_MAX_BYTES);
         psc_buf_init(&w->summary, WORDS_MAX_BYTES);
@@ -41,34 +56,46 @@ struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
     return w;
 }
 
-static void reset_host(struct watch_host *h)
+static void count_bytes(struct watch *w, struct watch_host *h)
 {
-    int64_t host_id = h->host_id;
-    detect_host_free(h->detect);
-    free(h->tags);
-    *h = (struct watch_host){
-        .host_id = host_id,
-        .available_bytes = -1,
-        .total_bytes = -1,
-    };
+    size_t bytes = sizeof(*h) + watch_view_bytes(&h->view);
+    w->bytes += bytes - h->bytes;
+    h->bytes = bytes;
+}
+
+static void reset_host(struct watch *w, struct watch_host *h)
+{
+    watch_view_fini(&h->view);
+    h->position_n = 0;
+    h->fed_n = 0;
+    h->silent_to_n = 0;
+    h->retry_us = 0;
+    count_bytes(w, h);
 }
 
 /* What had not been looked at when the host failed is not history yet. */
-static void fail_host(struct watch_host *h)
+void watch_fail(struct watch *w, struct watch_host *h)
 {
     int64_t silent_to_n = h->position_n > 0 ? h->position_n : h->silent_to_n;
-    reset_host(h);
+    reset_host(w, h);
     h->silent_to_n = silent_to_n;
     h->retry_us = psc_clock_mono_us() + RETRY_US;
+    if (w->first.code == PSC_OK) {
+        w->first = *w->err;
+        (void)psc_error_prefix(&w->first, "host %lld", (long long)h->host_id);
+    }
 }
 
 static void drop_hosts(struct watch *w)
 {
     for (uint32_t i = 0; i < w->n_hosts; i++) {
-        reset_host(w->host[i]);
+        watch_view_fini(&w->host[i]->view);
         free(w->host[i]);
     }
     w->n_hosts = 0;
+    w->n_pending = 0;
+    w->bytes = 0;
+    w->polled = false;
 }
 
 void watch_free(struct watch *w)
@@ -78,8 +105,10 @@ void watch_free(struct watch *w)
     }
     drop_hosts(w);
     free(w->host);
-    free(w->tag);
-    free(w->keyframe);
+    free(w->pending);
+    watch_rows_fini(&w->rows);
+    replay_fini(&w->tags);
+    replay_fini(&w->counters);
     psc_buf_fini(&w->ids);
     psc_buf_fini(&w->numbers);
     psc_buf_fini(&w->summary);
@@ -100,6 +129,7 @@ static int begin_pass(struct watch *w, PGconn *conn)
     if (w->prepared_on != conn) {
         w->prepared_on = NULL;
         w->locked = false;
+        w->polled = false;
         int rc = watch_prepare(w);
         if (rc != PSC_OK) {
             return rc;
@@ -139,6 +169,24 @@ static uint32_t lower_bound(const struct watch *w, int64_t host_id)
     return low;
 }
 
+static int grow(struct watch_host ***list, uint32_t *cap, uint32_t need)
+{
+    uint32_t want = *cap > 0 ? *cap : FIRST_HOSTS;
+    while (want < need) {
+        want *= 2;
+    }
+    if (want > *cap) {
+        struct watch_host **grown =
+            realloc(*list, want * sizeof(struct watch_host *));
+        if (grown == NULL) {
+            return PSC_NOMEM;
+        }
+        *list = grown;
+        *cap = want;
+    }
+    return PSC_OK;
+}
+
 /* The host, added if it is new; NULL when out of memory. */
 static struct watch_host *get_host(struct watch *w, int64_t host_id)
 {
@@ -146,22 +194,17 @@ static struct watch_host *get_host(struct watch *w, int64_t host_id)
     if (i < w->n_hosts && w->host[i]->host_id == host_id) {
         return w->host[i];
     }
-    if (w->n_hosts == w->cap_hosts) {
-        uint32_t cap = w->cap_hosts > 0 ? w->cap_hosts * 2 : FIRST_HOSTS;
-        struct watch_host **host =
-            realloc(w->host, cap * sizeof(struct watch_host *));
-        if (host == NULL) {
-            return NULL;
-        }
-        w->host = host;
-        w->cap_hosts = cap;
-    }
-    struct watch_host *h = calloc(1, sizeof(*h));
+    struct watch_host *h =
+        grow(&w->host, &w->cap_hosts, w->n_hosts + 1) == PSC_OK &&
+                grow(&w->pending, &w->cap_pending, w->cap_hosts) == PSC_OK
+            ? calloc(1, sizeof(*h))
+            : NULL;
     if (h == NULL) {
         return NULL;
     }
     h->host_id = host_id;
-    reset_host(h);
+    watch_view_init(&h->view);
+    count_bytes(w, h);
     memmove(w->host + i + 1, w->host + i,
             (w->n_hosts - i) * sizeof(struct watch_host *));
     w->host[i] = h;
@@ -169,20 +212,10 @@ static struct watch_host *get_host(struct watch *w, int64_t host_id)
     return h;
 }
 
-/* Begin with a host: its open findings, then what is stored. */
-static int build_host(struct watch *w, struct watch_host *h)
-{
-    struct detect_settings settings;
-    detect_settings_default(&settings);
-    int rc = detect_host_new(&settings, &h->detect);
-    if (rc != PSC_OK) {
-        return psc_error_set(w->err, rc, "out of memory");
-    }
-    return watch_restore(w, h);
-}
+/* ---- a pass ---- */
 
-/* The host of a row of positions. */
-static int look_at(struct watch *w, const PGresult *res, int row)
+/* What the poll says of a host. */
+static int take_host(struct watch *w, const PGresult *res, int row)
 {
     int64_t n = pgresult_int64(res, row, 1);
     int64_t interval_us = pgresult_int64(res, row, 2);
@@ -191,63 +224,144 @@ static int look_at(struct watch *w, const PGresult *res, int row)
         return psc_error_set(w->err, PSC_NOMEM, "out of memory");
     }
     if (n < h->position_n) {
-        reset_host(h); /* the database went back in time: a restored backup */
+        reset_host(w, h); /* the database went back in time: a backup */
+        h->behind_us = 0;
     }
-    if (n == h->position_n || psc_clock_mono_us() < h->retry_us) {
-        return PSC_OK;
+    h->target_n = n;
+    h->settled_n = pgresult_int64(res, row, 3);
+    h->view.interval_us = interval_us > 0 ? interval_us : DEFAULT_INTERVAL_US;
+    if (n > h->position_n && !h->pending) {
+        h->pending = true;
+        h->behind_us = w->polled_us;
+        w->pending[w->n_pending++] = h;
+    }
+    return PSC_OK;
+}
+
+/* See who has advanced since the last poll; all hosts, if that was on another
+ * connection. */
+static int poll_hosts(struct watch *w)
+{
+    struct pgparams p = {.n = 0};
+    char since[16];
+    int64_t now_us = psc_clock_mono_us();
+    (void)snprintf(since, sizeof(since), "%" PRIu32, w->horizon);
+    pgparam_text(&p, w->polled ? since : NULL);
+    PGresult *res = watch_query(w, "feed_hosts", &p);
+    if (res == NULL) {
+        return w->err->code;
     }
     int rc = PSC_OK;
-    if (h->detect == NULL) {
-        int64_t seen_n = pgresult_int64(res, row, 3);
-        h->silent_to_n = seen_n > h->silent_to_n ? seen_n : h->silent_to_n;
-        rc = build_host(w, h);
+    for (int row = 0; rc == PSC_OK && row < PQntuples(res); row++) {
+        rc = take_host(w, res, row);
     }
-    h->interval_us = interval_us > 0 ? interval_us : DEFAULT_INTERVAL_US;
     if (rc == PSC_OK) {
-        rc = watch_feed(w, h);
+        if (PQntuples(res) > 0) {
+            w->horizon = (uint32_t)pgresult_int32(res, 0, 4);
+            w->polled = true;
+        }
+        w->polled_us = now_us;
     }
-    if (rc != PSC_OK) {
-        fail_host(h);
-    } else if (!atomic_load(w->stop)) {
-        h->position_n = n;
-    }
+    PQclear(res);
     return rc;
 }
 
-static void tell_metrics(struct watch *w)
+static bool is_live(const struct watch_host *h)
 {
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < w->n_hosts; i++) {
-        const struct watch_host *h = w->host[i];
-        bytes += sizeof(*h) + h->cap_tags * sizeof(uint32_t);
-        bytes += h->detect != NULL ? detect_host_bytes(h->detect) : 0;
-    }
-    metrics_set(w->metrics, detect_hosts, w->n_hosts);
-    metrics_set(w->metrics, detect_bytes, bytes);
+    return h->view.detect != NULL && h->settled_n <= h->position_n;
 }
 
-/* Where the hosts stand, in *@res to be cleared; NULL if others detect. */
-static int read_positions(struct watch *w, PGconn *conn, PGresult **res)
+static int feed_live(struct watch *w)
 {
-    struct pgparams none = {.n = 0};
-    *res = NULL;
-    int rc = begin_pass(w, conn);
-    if (rc != PSC_OK || !w->locked) {
+    struct watch_host *some[PAGE_HOSTS];
+    uint32_t most = PAGE_HOSTS;
+    for (uint32_t at = 0; at < w->n_pending && !atomic_load(w->stop);) {
+        uint32_t n = 0;
+        uint32_t end = at;
+        for (; end < w->n_pending && n < most; end++) {
+            if (is_live(w->pending[end])) {
+                some[n++] = w->pending[end];
+            }
+        }
+        int rc = n > 0 ? watch_feed(w, some, n) : PSC_OK;
+        if (rc == PSC_DATABASE && n > 1) {
+            most = 1; /* one of them is at fault: each by itself */
+            continue;
+        }
+        if (rc == PSC_DATABASE) {
+            watch_fail(w, some[0]);
+        } else if (rc != PSC_OK) {
+            return rc;
+        }
+        at = end;
+    }
+    return PSC_OK;
+}
+
+static int build_some(struct watch *w)
+{
+    int64_t start_us = psc_clock_mono_us();
+    for (uint32_t i = 0; i < w->n_pending && !atomic_load(w->stop); i++) {
+        struct watch_host *h = w->pending[i];
+        int64_t now_us = psc_clock_mono_us();
+        if (now_us - start_us > BUILD_US) {
+            break;
+        }
+        if (h->position_n >= h->target_n || is_live(h) ||
+            now_us < h->retry_us) {
+            continue;
+        }
+        int rc = watch_build(w, h);
+        if (rc != PSC_OK) {
+            watch_fail(w, h);
+        }
+        if (rc == PSC_CONNECTION) {
+            return rc;
+        }
+    }
+    return PSC_OK;
+}
+
+/* Drop from the list who is done. */
+static void keep_pending(struct watch *w)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < w->n_pending; i++) {
+        struct watch_host *h = w->pending[i];
+        count_bytes(w, h);
+        h->pending = h->position_n < h->target_n;
+        if (h->pending) {
+            w->pending[kept++] = h;
+        }
+    }
+    w->n_pending = kept;
+    metrics_set(w->metrics, detect_hosts, w->n_hosts);
+    metrics_set(w->metrics, detect_bytes, w->bytes);
+}
+
+static int look(struct watch *w)
+{
+    int rc = poll_hosts(w);
+    if (rc != PSC_OK || w->n_pending == 0) {
         return rc;
     }
-    *res = watch_query(w, "positions", &none);
-    return *res != NULL ? PSC_OK : w->err->code;
+    w->rows.latest_us = psc_clock_wall_us() + AHEAD_US;
+    rc = watch_learn_counters(w);
+    rc = rc == PSC_OK ? feed_live(w) : rc;
+    rc = rc == PSC_OK ? build_some(w) : rc;
+    keep_pending(w);
+    return rc;
 }
 
 static int save_if_due(struct watch *w)
 {
     int64_t now_us = psc_clock_mono_us();
-    if (!w->locked || (!w->written && now_us < w->save_us)) {
+    bool all = now_us >= w->save_us;
+    if (!all && !w->told) {
         return PSC_OK;
     }
-    int rc = watch_save_positions(w);
-    if (rc == PSC_OK) {
-        w->written = false;
+    int rc = watch_save_positions(w, all);
+    if (rc == PSC_OK && all) {
         w->save_us = now_us + SAVE_US;
     }
     return rc;
@@ -255,26 +369,17 @@ static int save_if_due(struct watch *w)
 
 int watch_pass(struct watch *w, PGconn *conn, struct psc_error *err)
 {
-    struct psc_error first = {.msg = ""};
-    PGresult *res;
     w->err = err;
-    int rc = read_positions(w, conn, &res);
-    int failed = PSC_OK;
-    for (int row = 0; res != NULL && rc == PSC_OK && row < PQntuples(res) &&
-                      !atomic_load(w->stop);
-         row++) {
-        rc = look_at(w, res, row);
-        if (rc == PSC_DATABASE) { /* the other hosts can do nothing for it */
-            first = failed == PSC_OK ? *err : first;
-            failed = rc;
-            rc = PSC_OK;
-        }
+    w->first.code = PSC_OK;
+    int rc = begin_pass(w, conn);
+    if (rc != PSC_OK || !w->locked) {
+        return rc;
     }
-    PQclear(res);
-    tell_metrics(w);
+    rc = look(w);
     rc = rc == PSC_OK ? save_if_due(w) : rc;
-    if (rc == PSC_OK && failed != PSC_OK) {
-        *err = first;
+    if (rc == PSC_OK && w->first.code != PSC_OK) {
+        *err = w->first;
+        rc = err->code;
     }
-    return rc != PSC_OK ? rc : failed;
+    return rc;
 }

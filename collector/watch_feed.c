@@ -1,291 +1,240 @@
-/* One host's stored rows into detect/.
+/* Fresh rows of many hosts into detection.
  *
- * Tags and memory counters come in rows of their own, both in the order of n;
- * before a snapshot is ended, the counters up to its n have been read. */
-#include <stdlib.h>
+ * Happy path: one query gives what is new of some hundred hosts, in pages of
+ * bounded size; each row goes to its host, in order of n.
+ *
+ * Failures: damage in a row is logged, and the host goes on at its next
+ * keyframe. A finding that cannot be written fails its host, see watch.c. */
 #include <string.h>
 
 #include "collector/watch_private.h"
 #include "common/clock.h"
+#include "common/log.h"
 
-enum { PAGE_ROWS = 256, FIRST_IDS = 256 };
+enum { PAGE_BYTES = 4 * 1024 * 1024 };
 
-#define YEAR_2000_US (946684800 * PSC_US_PER_S)
-#define AHEAD_US     (3600 * PSC_US_PER_S) /* as the store takes for possible */
+/* A statement that began before a poll may still have written into a slot that
+ * was closed since. */
+#define MARGIN_US (600 * PSC_US_PER_S)
 
-/* The counter rows that were read ahead. */
-struct counters {
-    PGresult *res; /* NULL: none */
-    int row;       /* next one */
-    bool more;     /* the database may have further ones */
+enum {
+    COL_HOST = 0,
+    COL_N,
+    COL_AT,
+    COL_BOOT,
+    COL_TAGS_KIND,
+    COL_TAGS,
+    COL_COUNTERS_KIND,
+    COL_COUNTERS,
 };
 
-/* ---- room ---- */
-
-static void take_counters(struct watch *w, struct watch_host *h,
-                          const PGresult *res, int row)
-{
-    struct pgarray_reader ids, values;
-    pgarray_reader_init(&ids, res, row, 1);
-    pgarray_reader_init(&values, res, row, 2);
-    for (uint32_t i = 0; i < ids.n && i < values.n; i++) {
-        int32_t id;
-        double value;
-        (void)pgarray_next_int32(&ids, &id);
-        bool some = pgarray_next_double(&values, &value);
-        if (!some || value < 0 || value > 1e18 || id == 0) {
-            continue;
-        }
-        if (id == w->available_id) {
-            h->available_bytes = (int64_t)value;
-        } else if (id == w->total_id) {
-            h->total_bytes = (int64_t)value;
-        }
-    }
-    h->counters_n = pgresult_int64(res, row, 0);
-}
-
-static int read_counters(struct watch *w, struct watch_host *h,
-                         int64_t since_us, struct counters *c)
-{
-    struct pgparams p = {.n = 0};
-    pgparam_int64(&p, h->host_id);
-    pgparam_int64(&p, h->counters_n);
-    pgparam_time(&p, since_us);
-    pgparam_int32(&p, PAGE_ROWS);
-    PQclear(c->res);
-    c->res = watch_query(w, "counter_rows", &p);
-    c->row = 0;
-    if (c->res == NULL) {
-        return w->err->code;
-    }
-    c->more = PQntuples(c->res) == PAGE_ROWS;
-    return PSC_OK;
-}
-
-/* The room as of snapshot @n. */
-static int advance_counters(struct watch *w, struct watch_host *h,
-                            int64_t since_us, int64_t n, struct counters *c)
-{
-    for (;;) {
-        while (c->res != NULL && c->row < PQntuples(c->res)) {
-            if (pgresult_int64(c->res, c->row, 0) > n) {
-                return PSC_OK;
-            }
-            take_counters(w, h, c->res, c->row++);
-        }
-        if (!c->more) {
-            return PSC_OK;
-        }
-        int rc = read_counters(w, h, since_us, c);
-        if (rc != PSC_OK) {
-            return rc;
-        }
-    }
-}
-
-/* ---- the tags that a host has ---- */
-
-static int by_id(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a;
-    uint32_t y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-static int grow_ids(uint32_t **ids, uint32_t *cap, uint32_t need)
-{
-    uint32_t want = *cap > 0 ? *cap : FIRST_IDS;
-    while (want < need) {
-        want *= 2;
-    }
-    if (want > *cap) {
-        uint32_t *grown = realloc(*ids, want * sizeof(**ids));
-        if (grown == NULL) {
-            return PSC_NOMEM;
-        }
-        *ids = grown;
-        *cap = want;
-    }
-    return PSC_OK;
-}
-
-/* A delta brought tags: those that are new are remembered. */
-static int remember(struct watch_host *h, const uint32_t *ids, uint32_t n)
-{
-    uint32_t had = h->n_tags;
-    int rc = grow_ids(&h->tags, &h->cap_tags, had + n);
-    for (uint32_t i = 0; rc == PSC_OK && i < n; i++) {
-        if (had == 0 ||
-            bsearch(&ids[i], h->tags, had, sizeof(uint32_t), by_id) == NULL) {
-            h->tags[h->n_tags++] = ids[i];
-        }
-    }
-    if (h->n_tags > had) {
-        qsort(h->tags, h->n_tags, sizeof(uint32_t), by_id);
-    }
-    return rc;
-}
-
-/* A keyframe names all tags: what it does not name is gone. */
-static int replace(struct watch_host *h, uint32_t *ids, uint32_t n)
-{
-    qsort(ids, n, sizeof(uint32_t), by_id);
-    for (uint32_t i = 0; i < h->n_tags; i++) {
-        if (n == 0 ||
-            bsearch(&h->tags[i], ids, n, sizeof(uint32_t), by_id) == NULL) {
-            detect_gone(h->detect, h->tags[i]);
-        }
-    }
-    int rc = grow_ids(&h->tags, &h->cap_tags, n);
-    if (rc == PSC_OK) {
-        if (n > 0) {
-            memcpy(h->tags, ids, n * sizeof(uint32_t));
-        }
-        h->n_tags = n;
-    }
-    return rc;
-}
-
-/* ---- snapshots ---- */
-
-struct emission {
-    struct watch *w;
-    struct watch_host *h;
-};
+/* ---- one row ---- */
 
 static void on_finding(void *user, const struct detect_finding *f)
 {
-    struct emission *e = user;
+    struct watch_emission *e = user;
     if (e->w->rc == PSC_OK) {
         e->w->rc = watch_write(e->w, e->h, f);
     }
 }
 
+struct watch_sample watch_sample_of(struct watch_emission *e, int64_t n,
+                                    int64_t at_us, const uint8_t *boot_id)
+{
+    e->w->rc = PSC_OK;
+    return (struct watch_sample){
+        .at_us = at_us,
+        .boot_id = boot_id,
+        .emit = n <= e->h->silent_to_n ? NULL : on_finding,
+        .user = e,
+    };
+}
+
+int watch_sample_end(struct watch *w, int rc)
+{
+    if (rc == PSC_OK) {
+        metrics_add(w->metrics, detect_snapshots, 1);
+    }
+    return rc != PSC_OK ? rc : w->rc;
+}
+
+static struct psc_bytes table_of(const PGresult *res, int row, int col)
+{
+    return (struct psc_bytes){
+        (const uint8_t *)PQgetvalue(res, row, col),
+        (size_t)PQgetlength(res, row, col),
+    };
+}
+
 static int feed_tags(struct watch *w, struct watch_host *h, const PGresult *res,
                      int row, bool keyframe)
 {
-    struct pgarray_reader ids, bytes;
-    uint32_t n = 0;
-    pgarray_reader_init(&ids, res, row, 4);
-    pgarray_reader_init(&bytes, res, row, 5);
-    int rc = grow_ids(&w->keyframe, &w->cap_keyframe, ids.n);
-    for (uint32_t i = 0; rc == PSC_OK && i < ids.n; i++) {
-        int32_t id = 0;
-        int64_t value;
-        bool named = pgarray_next_int32(&ids, &id);
-        bool has = pgarray_next_int64(&bytes, &value);
-        if (!named || id <= 0 || (uint32_t)id >= w->cap_tags || !has) {
-            continue;
-        }
-        const struct watch_tag *t = &w->tag[id];
-        w->keyframe[n++] = (uint32_t)id;
-        rc = detect_tag(h->detect, (uint32_t)id, t->pool, t->flags, t->generic,
-                        value);
-        rc = rc == PSC_LIMIT ? PSC_OK : rc;
+    struct watch_emission e = {w, h};
+    bool has_boot = PQgetlength(res, row, COL_BOOT) == CHUNK_BOOT_BYTES;
+    struct watch_sample sample = watch_sample_of(
+        &e, pgresult_int64(res, row, COL_N), pgresult_time(res, row, COL_AT),
+        has_boot ? (const uint8_t *)PQgetvalue(res, row, COL_BOOT) : NULL);
+    int rc = watch_rows_tags(&w->rows, &h->view, &sample,
+                             table_of(res, row, COL_TAGS), keyframe, w->err);
+    return watch_sample_end(w, rc);
+}
+
+/* What is wrong with a row's bytes is no reason to stop. */
+static int pardon(const struct watch *w, const struct watch_host *h, int64_t n,
+                  int rc)
+{
+    if (rc == PSC_FORMAT || rc == PSC_UNSUPPORTED) {
+        psc_log_warn("detection: host %lld, sample %lld: %s",
+                     (long long)h->host_id, (long long)n, w->err->msg);
+        return PSC_OK;
+    }
+    return rc == PSC_NEED_KEYFRAME ? PSC_OK : rc;
+}
+
+int watch_feed_row(struct watch *w, struct watch_host *h, const PGresult *res,
+                   int row, int64_t tags_n, int64_t counters_n)
+{
+    int64_t n = pgresult_int64(res, row, COL_N);
+    int32_t tags = pgresult_int32(res, row, COL_TAGS_KIND);
+    int32_t counters = pgresult_int32(res, row, COL_COUNTERS_KIND);
+    int rc = PSC_OK;
+    if (counters != STORED_NONE && n > counters_n) {
+        rc = watch_rows_counters(&w->rows, &h->view,
+                                 table_of(res, row, COL_COUNTERS),
+                                 counters == STORED_KEYFRAME, w->err);
+        rc = pardon(w, h, n, rc);
+    }
+    if (rc == PSC_OK && tags != STORED_NONE && n > tags_n) {
+        rc = feed_tags(w, h, res, row, tags == STORED_KEYFRAME);
+        rc = pardon(w, h, n, rc);
     }
     if (rc == PSC_OK) {
-        rc =
-            keyframe ? replace(h, w->keyframe, n) : remember(h, w->keyframe, n);
+        h->fed_n = n;
     }
     return rc;
 }
 
-static void feed_gone(struct watch_host *h, const PGresult *res, int row)
+/* ---- pages ---- */
+
+static void put_within(const struct watch *w, struct pgparams *p,
+                       struct watch_host *const *hosts, uint32_t n)
 {
-    struct pgarray_reader gone;
-    pgarray_reader_init(&gone, res, row, 6);
-    for (uint32_t i = 0; i < gone.n; i++) {
-        int32_t id;
-        if (pgarray_next_int32(&gone, &id) && id > 0) {
-            detect_gone(h->detect, (uint32_t)id);
+    int64_t behind_us = w->polled_us;
+    for (uint32_t i = 0; i < n; i++) {
+        if (hosts[i]->behind_us < behind_us) {
+            behind_us = hosts[i]->behind_us;
         }
     }
-}
-
-static void note_boot(struct watch_host *h, const PGresult *res, int row)
-{
-    if (PQgetlength(res, row, 2) != (int)sizeof(h->boot_id)) {
-        return;
-    }
-    const char *id = PQgetvalue(res, row, 2);
-    if (h->has_boot && memcmp(h->boot_id, id, sizeof(h->boot_id)) != 0) {
-        detect_boot(h->detect);
-    }
-    memcpy(h->boot_id, id, sizeof(h->boot_id));
-    h->has_boot = true;
-}
-
-/* A clock that was wrong for a moment must not move detection's: an impossible
- * time, past or to come, is taken for that of the snapshot before. */
-static void note_time(struct watch_host *h, int64_t at_us)
-{
-    if (at_us >= YEAR_2000_US && at_us <= psc_clock_wall_us() + AHEAD_US) {
-        h->at_us = at_us;
+    if (behind_us == 0) {
+        pgparam_null(p);
+    } else {
+        pgparam_int64(p, psc_clock_mono_us() - behind_us + MARGIN_US);
     }
 }
 
-static int feed_row(struct watch *w, struct watch_host *h, const PGresult *res,
-                    int row)
+PGresult *watch_fresh_rows(struct watch *w, struct watch_host *const *hosts,
+                           uint32_t n, bool *cut)
 {
-    struct emission e = {w, h};
-    int64_t n = pgresult_int64(res, row, 0);
-    bool silent = n <= h->silent_to_n;
-    h->tags_n = n;
-    note_time(h, pgresult_time(res, row, 1));
-    if (h->at_us == 0) {
-        return PSC_OK; /* no time to speak of */
+    struct pgparams p = {.n = 0};
+    pgarray_begin(&w->ids, PGARRAY_INT8);
+    pgarray_begin(&w->numbers, PGARRAY_INT8);
+    for (uint32_t i = 0; i < n; i++) {
+        pgarray_int64(&w->ids, hosts[i]->host_id);
+        pgarray_int64(&w->numbers, hosts[i]->fed_n);
     }
-    note_boot(h, res, row);
-    detect_begin(h->detect, h->at_us, h->interval_us);
-    int rc = feed_tags(w, h, res, row, pgresult_bool(res, row, 3));
-    feed_gone(h, res, row);
-    if (h->available_bytes >= 0 && h->total_bytes > 0) {
-        detect_room(h->detect, h->available_bytes, h->total_bytes);
+    pgarray_end(&w->ids);
+    pgarray_end(&w->numbers);
+    if (psc_buf_error(&w->ids) != PSC_OK ||
+        psc_buf_error(&w->numbers) != PSC_OK) {
+        (void)psc_error_set(w->err, PSC_NOMEM, "out of memory");
+        return NULL;
     }
-    w->rc = PSC_OK;
-    int ended = detect_end(h->detect, silent ? NULL : on_finding, &e);
-    metrics_add(w->metrics, detect_snapshots, 1);
-    return rc != PSC_OK ? rc : w->rc != PSC_OK ? w->rc : ended;
+    pgparam_array(&p, &w->ids);
+    pgparam_array(&p, &w->numbers);
+    put_within(w, &p, hosts, n);
+    pgparam_int64(&p, PAGE_BYTES);
+    PGresult *res = watch_query(w, "fresh_rows", &p);
+    int64_t bytes = 0;
+    for (int row = 0; res != NULL && row < PQntuples(res); row++) {
+        bytes += PQgetlength(res, row, COL_TAGS);
+        bytes += PQgetlength(res, row, COL_COUNTERS);
+    }
+    *cut = bytes >= PAGE_BYTES;
+    return res;
 }
 
-static int feed_page(struct watch *w, struct watch_host *h, const PGresult *res,
-                     int64_t since_us, struct counters *c)
+/* Rows come in the order of the hosts, once for each slot. Returns the index
+ * of the row's host, seen from the last one's, or @n. */
+static uint32_t find_host(struct watch_host *const *hosts, uint32_t n,
+                          uint32_t from, int64_t host_id)
 {
-    int rc = watch_learn_tags(w, res, 4);
-    for (int row = 0; rc == PSC_OK && row < PQntuples(res); row++) {
-        if (atomic_load(w->stop)) {
-            return PSC_OK;
-        }
-        rc = advance_counters(w, h, since_us, pgresult_int64(res, row, 0), c);
-        if (rc == PSC_OK) {
-            rc = feed_row(w, h, res, row);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = from + i < n ? from + i : from + i - n;
+        if (hosts[at]->host_id == host_id) {
+            return at;
         }
     }
-    return rc;
+    return n;
 }
 
-int watch_feed(struct watch *w, struct watch_host *h)
+static int feed_page(struct watch *w, struct watch_host **hosts, uint32_t n,
+                     const PGresult *res)
 {
-    struct counters c = {.more = true};
-    int64_t since_us = psc_clock_wall_us() - DETECT_REPLAY_US;
-    bool more = true;
-    int rc = watch_learn_counters(w);
-    while (rc == PSC_OK && more && !atomic_load(w->stop)) {
-        struct pgparams p = {.n = 0};
-        pgparam_int64(&p, h->host_id);
-        pgparam_int64(&p, h->tags_n);
-        pgparam_time(&p, since_us);
-        pgparam_int32(&p, PAGE_ROWS);
-        PGresult *res = watch_query(w, "tag_rows", &p);
+    uint32_t at = 0;
+    for (int row = 0; row < PQntuples(res) && !atomic_load(w->stop); row++) {
+        uint32_t i =
+            find_host(hosts, n, at, pgresult_int64(res, row, COL_HOST));
+        if (i == n || hosts[i]->view.detect == NULL) {
+            continue; /* it failed on this page */
+        }
+        at = i;
+        int64_t fed_n = hosts[i]->fed_n;
+        int rc = watch_feed_row(w, hosts[i], res, row, fed_n, fed_n);
+        if (rc != PSC_OK) {
+            watch_fail(w, hosts[i]);
+        }
+        if (rc == PSC_CONNECTION) {
+            return rc;
+        }
+    }
+    return PSC_OK;
+}
+
+/* Note who is done, and keep the others. Returns how many these are. */
+static uint32_t keep_behind(struct watch_host **hosts, uint32_t n, bool cut)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct watch_host *h = hosts[i];
+        if (h->view.detect == NULL) {
+            continue;
+        }
+        if (cut && h->fed_n < h->target_n) {
+            hosts[kept++] = h;
+            continue;
+        }
+        h->fed_n = h->fed_n > h->target_n ? h->fed_n : h->target_n;
+        h->position_n = h->fed_n;
+    }
+    return kept;
+}
+
+int watch_feed(struct watch *w, struct watch_host **hosts, uint32_t n)
+{
+    while (n > 0 && !atomic_load(w->stop)) {
+        bool cut;
+        PGresult *res = watch_fresh_rows(w, hosts, n, &cut);
         if (res == NULL) {
-            rc = w->err->code;
-            break;
+            return w->err->code;
         }
-        more = PQntuples(res) == PAGE_ROWS;
-        rc = feed_page(w, h, res, since_us, &c);
+        int rc = feed_page(w, hosts, n, res);
         PQclear(res);
+        if (rc != PSC_OK) {
+            return rc;
+        }
+        if (!atomic_load(w->stop)) {
+            n = keep_behind(hosts, n, cut);
+        }
     }
-    PQclear(c.res);
-    return rc;
+    return PSC_OK;
 }

@@ -11,18 +11,22 @@
 
 enum { BINARY = 1, FIRST_TAGS = 4096, TAG_ID_MAX = 1 << 26 };
 
-#define TAGS_FRESH_US (600 * PSC_US_PER_S)
+#define TAGS_FRESH_US     (600 * PSC_US_PER_S)
+#define COUNTERS_AGAIN_US (60 * PSC_US_PER_S)
 
 static const struct {
     const char *name, *sql;
 } statements[] = {
-    {"positions", "SELECT host_id, n, interval_us, seen_n "
-                  "FROM poolscope_api.host_positions()"},
+    {"feed_hosts", "SELECT host_id, n, interval_us, settled_n, horizon "
+                   "FROM poolscope_api.feed_hosts($1)"},
+    {"feed_begin", "SELECT seen_n, tags_n, counters_n "
+                   "FROM poolscope_api.feed_begin($1)"},
+    {"fresh_rows", "SELECT host_id, n, at, boot_id, tags_kind::int, tags, "
+                   "counters_kind::int, counters "
+                   "FROM poolscope_api.fresh_rows($1, $2, $3, $4)"},
+    {"chunk_rows", "SELECT n_to, head, levels, data "
+                   "FROM poolscope_api.chunk_rows($1, $2, $3, $4, $5, $6)"},
     {"positions_seen", "SELECT poolscope_api.positions_seen($1, $2)"},
-    {"tag_rows", "SELECT n, at, boot_id, keyframe, tag_ids, bytes, gone "
-                 "FROM poolscope_api.tag_rows($1, $2, $3, $4)"},
-    {"counter_rows", "SELECT n, counter_ids, counter_values "
-                     "FROM poolscope_api.counter_rows($1, $2, $3, $4)"},
     {"tag_info", "SELECT tag_id, pool, tag, flags "
                  "FROM poolscope_api.tag_info($1)"},
     {"counter_id", "SELECT poolscope_api.counter_id($1, $2)"},
@@ -84,20 +88,20 @@ PGresult *watch_query(struct watch *w, const char *name,
 
 /* ---- tags ---- */
 
-static int grow_tags(struct watch *w, uint32_t id)
+static int grow_tags(struct watch_rows *r, uint32_t id)
 {
-    uint32_t cap = w->cap_tags > 0 ? w->cap_tags : FIRST_TAGS;
+    uint32_t cap = r->cap_tags > 0 ? r->cap_tags : FIRST_TAGS;
     while (cap <= id) {
         cap *= 2;
     }
-    if (cap > w->cap_tags) {
-        struct watch_tag *tag = realloc(w->tag, cap * sizeof(*tag));
+    if (cap > r->cap_tags) {
+        struct watch_tag *tag = realloc(r->tag, cap * sizeof(*tag));
         if (tag == NULL) {
-            return psc_error_set(w->err, PSC_NOMEM, "out of memory");
+            return PSC_NOMEM;
         }
-        memset(tag + w->cap_tags, 0, (cap - w->cap_tags) * sizeof(*tag));
-        w->tag = tag;
-        w->cap_tags = cap;
+        memset(tag + r->cap_tags, 0, (cap - r->cap_tags) * sizeof(*tag));
+        r->tag = tag;
+        r->cap_tags = cap;
     }
     return PSC_OK;
 }
@@ -135,78 +139,86 @@ static bool is_reclaimable(const char *pool, const char *tag)
            strcmp(tag, "mqueue_inode_cache") != 0;
 }
 
-static void learn_tag(struct watch *w, const PGresult *res, int row)
+static void learn_tag(struct watch_rows *r, const PGresult *res, int row)
 {
     uint32_t id = (uint32_t)pgresult_int32(res, row, 0);
     const char *pool_text = pgresult_text(res, row, 1);
     const char *tag = pgresult_text(res, row, 2);
     enum pool pool;
-    if (id >= w->cap_tags || !pool_parse(pool_text, &pool)) {
+    if (id >= r->cap_tags || !pool_parse(pool_text, &pool)) {
         return;
     }
     uint8_t flags = (uint8_t)pgresult_int32(res, row, 3);
     if (is_reclaimable(pool_text, tag)) {
         flags |= ENTRY_RECLAIMABLE;
     }
-    w->tag[id] = (struct watch_tag){
-        .known = true,
-        .generic = is_generic(pool_text, tag),
-        .flags = flags,
-        .pool = (uint8_t)pool,
-    };
+    struct watch_tag *t = &r->tag[id];
+    t->known = true;
+    t->generic = is_generic(pool_text, tag);
+    t->flags = flags;
+    t->pool = (uint8_t)pool;
 }
 
-static int collect_unknown(struct watch *w, const PGresult *res, int col)
-{
-    pgarray_begin(&w->ids, PGARRAY_INT4);
-    for (int row = 0; row < PQntuples(res); row++) {
-        struct pgarray_reader ids;
-        pgarray_reader_init(&ids, res, row, col);
-        for (uint32_t i = 0; i < ids.n; i++) {
-            int32_t id;
-            if (!pgarray_next_int32(&ids, &id) || id <= 0 || id >= TAG_ID_MAX) {
-                continue;
-            }
-            int rc = grow_tags(w, (uint32_t)id);
-            if (rc != PSC_OK) {
-                return rc;
-            }
-            if (!w->tag[id].known) {
-                w->tag[id].known = true; /* asked for, once */
-                pgarray_int32(&w->ids, id);
-            }
-        }
-    }
-    bool some = w->ids.len > 20; /* more than the array's header */
-    pgarray_end(&w->ids);
-    if (psc_buf_error(&w->ids) != PSC_OK) {
-        return psc_error_set(w->err, PSC_NOMEM, "out of memory");
-    }
-    return some ? PSC_OK : PSC_MISSING;
-}
-
-int watch_learn_tags(struct watch *w, const PGresult *res, int col)
+/* Forget now and then what was asked: flags may have been added. */
+static void age_tags(struct watch *w)
 {
     int64_t now_us = psc_clock_mono_us();
     if (now_us - w->tags_read_us > TAGS_FRESH_US) {
-        w->tags_read_us = now_us; /* flags may have been added */
-        for (uint32_t i = 0; i < w->cap_tags; i++) {
-            w->tag[i].known = false;
+        w->tags_read_us = now_us;
+        for (uint32_t i = 0; i < w->rows.cap_tags; i++) {
+            w->rows.tag[i].asked = false;
         }
     }
-    int rc = collect_unknown(w, res, col);
-    if (rc != PSC_OK) {
-        return rc == PSC_MISSING ? PSC_OK : rc;
+}
+
+/* Those of @ids that are to be asked for, into w->ids, marked as asked.
+ * Returns PSC_MISSING if none is. */
+static int collect_unknown(struct watch *w, const uint32_t *ids, uint32_t n)
+{
+    bool some = false;
+    pgarray_begin(&w->ids, PGARRAY_INT4);
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i] == 0 || ids[i] >= TAG_ID_MAX) {
+            continue;
+        }
+        if (grow_tags(&w->rows, ids[i]) != PSC_OK) {
+            return PSC_NOMEM;
+        }
+        if (!w->rows.tag[ids[i]].asked) {
+            w->rows.tag[ids[i]].asked = true;
+            pgarray_int32(&w->ids, (int32_t)ids[i]);
+            some = true;
+        }
     }
+    pgarray_end(&w->ids);
+    return psc_buf_error(&w->ids) != PSC_OK ? PSC_NOMEM
+           : some                           ? PSC_OK
+                                            : PSC_MISSING;
+}
+
+int watch_learn_tags(void *arg, const uint32_t *ids, uint32_t n,
+                     struct psc_error *err)
+{
+    struct watch *w = arg;
     struct pgparams p = {.n = 0};
+    age_tags(w);
+    int rc = collect_unknown(w, ids, n);
+    if (rc != PSC_OK) {
+        return rc == PSC_MISSING ? PSC_OK
+                                 : psc_error_set(err, rc, "out of memory");
+    }
     pgparam_array(&p, &w->ids);
     PGresult *info = watch_query(w, "tag_info", &p);
     if (info == NULL) {
-        w->tags_read_us = 0; /* ask for all of them again */
+        for (uint32_t i = 0; i < n; i++) {
+            if (ids[i] < w->rows.cap_tags) {
+                w->rows.tag[ids[i]].asked = false;
+            }
+        }
         return w->err->code;
     }
     for (int row = 0; row < PQntuples(info); row++) {
-        learn_tag(w, info, row);
+        learn_tag(&w->rows, info, row);
     }
     PQclear(info);
     return PSC_OK;
@@ -214,7 +226,7 @@ int watch_learn_tags(struct watch *w, const PGresult *res, int col)
 
 /* ---- counters ---- */
 
-static int learn_counter(struct watch *w, const char *name, int32_t *id)
+static int learn_counter(struct watch *w, const char *name, uint32_t *id)
 {
     struct pgparams p = {.n = 0};
     if (*id != 0) {
@@ -226,18 +238,29 @@ static int learn_counter(struct watch *w, const char *name, int32_t *id)
     if (res == NULL) {
         return w->err->code;
     }
-    *id = pgresult_int32(res, 0, 0);
+    *id = (uint32_t)pgresult_int32(res, 0, 0);
     PQclear(res);
     return PSC_OK;
 }
 
 int watch_learn_counters(struct watch *w)
 {
+    struct watch_rows *r = &w->rows;
+    int64_t now_us = psc_clock_mono_us();
+    if ((r->available_id != 0 && r->total_id != 0) ||
+        (w->counters_read_us != 0 &&
+         now_us - w->counters_read_us < COUNTERS_AGAIN_US)) {
+        return PSC_OK;
+    }
     int rc =
-        learn_counter(w, "node_memory_MemAvailable_bytes", &w->available_id);
-    return rc == PSC_OK
-               ? learn_counter(w, "node_memory_MemTotal_bytes", &w->total_id)
-               : rc;
+        learn_counter(w, "node_memory_MemAvailable_bytes", &r->available_id);
+    rc = rc == PSC_OK
+             ? learn_counter(w, "node_memory_MemTotal_bytes", &r->total_id)
+             : rc;
+    if (rc == PSC_OK) {
+        w->counters_read_us = now_us;
+    }
+    return rc;
 }
 
 /* ---- findings ---- */
@@ -300,7 +323,7 @@ static void put_finding(struct watch *w, const struct watch_host *h,
     pgparam_text(p, (const char *)w->evidence.data);
 }
 
-int watch_write(struct watch *w, const struct watch_host *h,
+int watch_write(struct watch *w, struct watch_host *h,
                 const struct detect_finding *f)
 {
     struct watch_names names;
@@ -321,7 +344,8 @@ int watch_write(struct watch *w, const struct watch_host *h,
     if (res == NULL) {
         return w->err->code;
     }
-    w->written = true;
+    w->told = true;
+    h->told = true;
     metrics_add(w->metrics, findings, 1);
     psc_log_info("host %s: leak %s: %s", pgresult_text(res, 0, 1),
                  change_name(f->change), (const char *)w->summary.data);
@@ -329,39 +353,51 @@ int watch_write(struct watch *w, const struct watch_host *h,
     return PSC_OK;
 }
 
-int watch_save_positions(struct watch *w)
+/* Hosts of which the database has another position than it should. */
+static uint32_t list_unsaved(struct watch *w, bool all)
 {
-    struct pgparams p = {.n = 0};
-    bool some = false;
+    uint32_t n = 0;
     pgarray_begin(&w->ids, PGARRAY_INT8);
     pgarray_begin(&w->numbers, PGARRAY_INT8);
     for (uint32_t i = 0; i < w->n_hosts; i++) {
         const struct watch_host *h = w->host[i];
-        if (h->position_n > 0 && h->position_n != h->saved_n) {
+        if ((all || h->told) && h->position_n > 0 &&
+            h->position_n != h->saved_n) {
             pgarray_int64(&w->ids, h->host_id);
             pgarray_int64(&w->numbers, h->position_n);
-            some = true;
+            n++;
         }
     }
     pgarray_end(&w->ids);
     pgarray_end(&w->numbers);
-    if (!some) {
-        return PSC_OK;
-    }
+    return n;
+}
+
+int watch_save_positions(struct watch *w, bool all)
+{
+    struct pgparams p = {.n = 0};
+    uint32_t n = list_unsaved(w, all);
     if (psc_buf_error(&w->ids) != PSC_OK ||
         psc_buf_error(&w->numbers) != PSC_OK) {
         return psc_error_set(w->err, PSC_NOMEM, "out of memory");
     }
-    pgparam_array(&p, &w->ids);
-    pgparam_array(&p, &w->numbers);
-    PGresult *res = watch_query(w, "positions_seen", &p);
-    if (res == NULL) {
-        return w->err->code;
+    if (n > 0) {
+        pgparam_array(&p, &w->ids);
+        pgparam_array(&p, &w->numbers);
+        PGresult *res = watch_query(w, "positions_seen", &p);
+        if (res == NULL) {
+            return w->err->code;
+        }
+        PQclear(res);
     }
-    PQclear(res);
     for (uint32_t i = 0; i < w->n_hosts; i++) {
-        w->host[i]->saved_n = w->host[i]->position_n;
+        struct watch_host *h = w->host[i];
+        if (all || h->told) {
+            h->saved_n = h->position_n;
+            h->told = false;
+        }
     }
+    w->told = false;
     return PSC_OK;
 }
 
@@ -377,7 +413,7 @@ int watch_restore(struct watch *w, struct watch_host *h)
     for (int row = 0; rc == PSC_OK && row < PQntuples(res); row++) {
         struct detect_finding f;
         if (watch_evidence_read(pgresult_text(res, row, 1), &f)) {
-            rc = detect_restore(h->detect, &f);
+            rc = detect_restore(h->view.detect, &f);
         }
     }
     PQclear(res);
