@@ -148,11 +148,19 @@ static int malformed(struct psc_error *err, const char *what)
     return psc_error_set(err, PSC_FORMAT, "table: %s", what);
 }
 
-/* Most varints are one byte. */
+/* Most varints are one byte or two. */
 static inline uint64_t read_varint(struct psc_reader *r)
 {
-    if (r->at < r->end && *r->at < 0x80) {
-        return *r->at++;
+    const uint8_t *at = r->at;
+    if (r->end - at >= 2) {
+        if (at[0] < 0x80) {
+            r->at = at + 1;
+            return at[0];
+        }
+        if (at[1] < 0x80) {
+            r->at = at + 2;
+            return (at[0] & 0x7fu) | (uint64_t)at[1] << 7;
+        }
     }
     return psc_read_varint(r);
 }
@@ -221,10 +229,8 @@ static void apply_values(struct grid *g, uint32_t i, unsigned mask,
     uint8_t flags = g->entries[i].flags;
     int64_t *row = grid_values(g, i);
 
-    for (unsigned c = 0; c < g->columns; c++) {
-        if ((mask >> c & 1) == 0) {
-            continue;
-        }
+    for (; mask != 0; mask &= mask - 1) {
+        unsigned c = (unsigned)__builtin_ctz(mask);
         uint64_t v = (uint64_t)row[c];
         if ((flags & ENTRY_REAL) != 0) {
             v ^= read_real(r);
