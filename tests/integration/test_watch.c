@@ -117,63 +117,70 @@ static void a_leak_is_found_and_survives_a_restart(void **state)
     peer_identity_fini(&id);
 }
 
-/* Reading the host's rows fails from the worker's next connection on. */
-static void break_reading(const char *host)
+/* From now on a query for rows of the host fails, whoever else it is for. */
+static void break_reading(PGconn *owner, const char *host)
 {
+    test_sql(owner, "DO $$ BEGIN EXECUTE replace(pg_get_functiondef("
+                    "'poolscope_api.fresh_rows'::regproc), 'fresh_rows(', "
+                    "'sound_rows('); END $$");
     char sql[1024];
-    PGconn *owner = test_database_connect(&world.db, DATABASE_OWNER);
     (void)snprintf(
         sql, sizeof(sql),
-        "ALTER FUNCTION poolscope_api.tag_rows RENAME TO tag_rows_sound; "
-        "CREATE FUNCTION poolscope_api.tag_rows(p_host_id bigint, "
-        "p_after_n bigint, p_since timestamptz, p_max_rows integer) "
-        "RETURNS TABLE (n bigint, at timestamptz, boot_id uuid, "
-        "keyframe boolean, tag_ids integer[], outstanding bigint[], "
-        "bytes bigint[], gone integer[]) "
+        "CREATE OR REPLACE FUNCTION poolscope_api.fresh_rows("
+        "p_host_ids bigint[], p_after_ns bigint[], p_within_us bigint, "
+        "p_max_bytes bigint) RETURNS TABLE (host_id bigint, n bigint, "
+        "at timestamptz, boot_id uuid, tags_kind smallint, tags bytea, "
+        "counters_kind smallint, counters bytea) "
         "LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
-        "IF p_host_id = (SELECT host_id FROM poolscope_data.host "
-        "WHERE host = '%s') THEN RAISE 'broken'; END IF; "
-        "RETURN QUERY SELECT * FROM poolscope_api.tag_rows_sound($1, $2, $3, "
-        "$4); END $$; "
-        "GRANT EXECUTE ON FUNCTION poolscope_api.tag_rows TO poolscope_writer",
+        "IF (SELECT h.host_id FROM poolscope_data.host h WHERE h.host = '%s') "
+        "= ANY (p_host_ids) THEN RAISE 'broken'; END IF; "
+        "RETURN QUERY SELECT * FROM poolscope_api.sound_rows($1, $2, $3, $4); "
+        "END $$",
         host);
     test_sql(owner, sql);
-    PQfinish(owner);
 }
 
-/* The host that fails is looked at first; the other one has a sample of a time
- * to come in its history. */
+/* One host's rows cannot be read, live or when a process begins with it; the
+ * other one has a sample of a time to come and a damaged one in its history. */
 static void one_bad_host_or_sample_hides_no_leak(void **state)
 {
     (void)state;
     struct peer_identity bad, good;
-    struct peer p;
+    struct peer p, q;
     peer_identity_init(&bad, "bad");
     peer_identity_init(&good, "good");
     assert_int_equal(peer_enrol(&bad, world.port, world_token(&world, "1")), 0);
     assert_int_equal(peer_enrol(&good, world.port, world_token(&world, "1")),
                      0);
     begin(&p, &bad, 3);
+    begin(&q, &good, 4);
+    send_history(&p, 20, 10);
+    send_history(&q, 7 * 1440, 7 * 1440 - 20);
+    PGconn *owner = test_database_connect(&world.db, DATABASE_OWNER);
+    break_reading(owner, "bad");
     send_history(&p, 10, 0);
-    peer_close(&p);
-    begin(&p, &good, 4);
-    send_history(&p, 7 * 1440, 7 * 1440 - 20);
+    send_history(&q, 7 * 1440 - 20, 7 * 1440 - 40);
+    world_log_await(world.collector_log, "broken", 1, FOUND_S);
 
     world_collector_stop(&world, SIGKILL);
-    PGconn *owner = test_database_connect(&world.db, DATABASE_OWNER);
-    test_sql(owner, "UPDATE poolscope_data.snapshot s SET at = at + '2 years' "
+    test_sql(owner, "UPDATE poolscope_data.fresh s SET at = at + '2 years' "
                     "FROM poolscope_data.host h WHERE s.host_id = h.host_id "
                     "AND host = 'good' AND n = 5");
+    test_sql(owner, "UPDATE poolscope_data.fresh s SET tags = '\\x0100' "
+                    "FROM poolscope_data.host h WHERE s.host_id = h.host_id "
+                    "AND host = 'good' AND n = 7");
     PQfinish(owner);
-    break_reading("bad");
     peer_close(&p);
+    peer_close(&q);
     world_collector_start(&world);
-    begin(&p, &good, 5);
-    send_history(&p, 7 * 1440 - 20, 60);
+    begin(&q, &good, 5);
+    send_history(&q, 7 * 1440 - 40, 60);
     world_await(&world, FOUND_S,
                 "SELECT count(*) = 1 FROM poolscope.leak_host "
                 "WHERE host = 'good'");
-    peer_close(&p);
+    world_log_await(world.collector_log, "sample 7: stored table", 1, FOUND_S);
+    world_log_await(world.collector_log, "broken", 2, FOUND_S);
+    peer_close(&q);
     peer_identity_fini(&bad);
     peer_identity_fini(&good);
 }

@@ -57,18 +57,24 @@ static void send_history(struct peer *p, int from, int to)
     assert_true(peer_await_ack(p, p->seq - 1, ACK_S));
 }
 
-/* @to has stored what @from has. */
+/* @to has stored what @from has, in either tier. */
 static void copy_samples(PGconn *owner, const char *from, const char *to)
 {
     static const char *const copies[] = {
-        "INSERT INTO poolscope_data.snapshot SELECT t.host_id, n, at, wall_at, "
-        "stream, first_seq, seq, boot_id, keyframe, tag_ids, allocs, frees, "
-        "outstanding, bytes, gone FROM poolscope_data.snapshot s, f, t "
+        "INSERT INTO poolscope_data.fresh SELECT t.host_id, n, at, wall_at, "
+        "first_seq, seq, boot_id, stream, slot, tags_kind, counters_kind, "
+        "tags, counters FROM poolscope_data.fresh s, f, t "
         "WHERE s.host_id = f.host_id",
-        "INSERT INTO poolscope_data.counter_sample SELECT t.host_id, n, at, "
-        "wall_at, stream, first_seq, seq, boot_id, keyframe, counter_ids, "
-        "counter_values, gone FROM poolscope_data.counter_sample s, f, t "
-        "WHERE s.host_id = f.host_id",
+        "INSERT INTO poolscope_data.tag_chunk SELECT t.host_id, span_at, "
+        "n_from, n_to, at_from, at_to, snapshots, head, levels, data "
+        "FROM poolscope_data.tag_chunk s, f, t WHERE s.host_id = f.host_id",
+        "INSERT INTO poolscope_data.counter_chunk SELECT t.host_id, span_at, "
+        "n_from, n_to, at_from, at_to, snapshots, head, levels, data "
+        "FROM poolscope_data.counter_chunk s, f, t WHERE s.host_id = f.host_id",
+        "INSERT INTO poolscope_data.host_settle AS o SELECT t.host_id, "
+        "s.tags_n, s.counters_n FROM poolscope_data.host_settle s, f, t "
+        "WHERE s.host_id = f.host_id ON CONFLICT (host_id) DO UPDATE SET "
+        "tags_n = excluded.tags_n, counters_n = excluded.counters_n",
         "UPDATE poolscope_data.host_state o SET interval_us = s.interval_us "
         "FROM poolscope_data.host_state s, f, t "
         "WHERE s.host_id = f.host_id AND o.host_id = t.host_id",
