@@ -106,7 +106,7 @@ static void an_agents_clock_may_jump(void **state)
 
     char sql[512];
     (void)snprintf(sql, sizeof(sql),
-                   "SELECT count(*) FROM poolscope_data.snapshot"
+                   "SELECT count(*) FROM poolscope_data.fresh"
                    " JOIN poolscope_data.host USING (host_id)"
                    " WHERE host = 'jumper' AND (at > clock_timestamp()"
                    " OR at < '%s'::timestamptz - interval '30 seconds')",
@@ -116,12 +116,12 @@ static void an_agents_clock_may_jump(void **state)
     assert_true(world_int(&world,
                           "SELECT extract(epoch FROM max(at - before))::int"
                           " FROM (SELECT at, lag(at) OVER (ORDER BY n) AS"
-                          "  before FROM poolscope_data.snapshot"
+                          "  before FROM poolscope_data.fresh"
                           "  JOIN poolscope_data.host USING (host_id)"
                           "  WHERE host = 'jumper') x") < 10);
     assert_true(world_int(&world,
                           "SELECT count(DISTINCT round(extract(epoch FROM"
-                          " wall_at - at) / 600)) FROM poolscope_data.snapshot"
+                          " wall_at - at) / 600)) FROM poolscope_data.fresh"
                           " JOIN poolscope_data.host USING (host_id)"
                           " WHERE host = 'jumper'") >= 5);
 }
@@ -180,7 +180,7 @@ static void samples_of_an_earlier_boot_come_first(void **state)
     assert_int_equal(
         world_int(&world,
                   "SELECT count(*) FROM (SELECT boot_id, lag(boot_id) OVER"
-                  " (ORDER BY n) AS before FROM poolscope_data.snapshot"
+                  " (ORDER BY n) AS before FROM poolscope_data.fresh"
                   " JOIN poolscope_data.host USING (host_id)"
                   " WHERE host = 'rebooted') x WHERE boot_id <> before"),
         2);

@@ -49,7 +49,7 @@ static const char *at_of(long long seq)
 {
     return test_sql_textf(owner,
                           "SELECT round(extract(epoch FROM at - now()) / 3600) "
-                          "FROM poolscope_data.snapshot WHERE host_id = %lld "
+                          "FROM poolscope_data.fresh WHERE host_id = %lld "
                           "AND seq = %lld",
                           host_id, seq);
 }
@@ -76,7 +76,7 @@ static void times_are_true_again_after_a_jump(void **state)
     assert_string_equal(
         test_sql_textf(owner,
                        "SELECT string_agg(seq::text, ' ' ORDER BY at) FROM "
-                       "poolscope_data.snapshot WHERE host_id = %lld "
+                       "poolscope_data.fresh WHERE host_id = %lld "
                        "AND seq >= 5",
                        host_id),
         "5 6 7");

@@ -43,8 +43,8 @@ const char *peer_world_stored(struct world *w, const struct peer_identity *id)
     return world_text(
         w, peer_text("SELECT count(*) || ' ' || count(DISTINCT (stream, seq)) "
                      "|| ' ' || coalesce(max(seq), 0) FROM "
-                     "poolscope_data.snapshot JOIN poolscope_data.host "
-                     "USING (host_id) WHERE host = '%s'",
+                     "poolscope_data.fresh JOIN poolscope_data.host "
+                     "USING (host_id) WHERE host = '%s' AND tags_kind > 0",
                      id->host));
 }
 

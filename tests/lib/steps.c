@@ -326,7 +326,8 @@ static void check_sample(struct fold *f, const char *n)
     }
 }
 
-/* Rows: n, keyframe, entry's letter, value or NULL (gone); in order of n. */
+/* Rows: n, whether those of it tell all, entry's letter, value or NULL (gone);
+ * in order of n. */
 static void check_rows(PGresult *r, struct fold *f)
 {
     const char *n = "";
@@ -383,18 +384,24 @@ static void check_fold(struct world *w, const char *sql, const char *host,
 static void check_tags(struct world *w, const char *host)
 {
     static const char sql[] =
-        "SELECT s.n, s.keyframe, right(t.tag, 1),"
-        " CASE WHEN x.b = (x.o / 8 + 1) * 4096 THEN x.o"
-        "  WHEN x.o IS NOT NULL THEN -2 END"
-        " FROM poolscope_data.snapshot s"
-        " JOIN poolscope_data.host h USING (host_id)"
+        "SELECT p.n, true, right(t.tag, 1),"
+        " CASE WHEN p.bytes = (p.outstanding / 8 + 1) * 4096"
+        "  THEN p.outstanding ELSE -2 END"
+        " FROM poolscope_data.host h"
+        " CROSS JOIN poolscope_data.tag t"
         " CROSS JOIN LATERAL ("
-        "  SELECT u.id, u.o, u.b"
-        "  FROM unnest(s.tag_ids, s.outstanding, s.bytes) AS u(id, o, b)"
-        "  UNION ALL SELECT g, NULL, NULL FROM unnest(s.gone) AS g) x"
-        " JOIN poolscope_data.tag t ON t.tag_id = x.id"
+        "  SELECT p.n, p.outstanding, p.bytes FROM poolscope_data.tag_chunk c,"
+        "   poolscope_data.chunk_find(c.head, t.tag_id) b,"
+        "   poolscope_data.chunk_points(c.head,"
+        "    substr(c.levels, b.levels_from, b.levels_length),"
+        "    substr(c.data, b.data_from, b.data_length), t.tag_id) p"
+        "  WHERE c.host_id = h.host_id"
+        "  UNION ALL SELECT f.ns[p.i], p.outstanding, p.bytes"
+        "  FROM poolscope_data.fresh_tags(h.host_id, '-infinity',"
+        "    'infinity') f,"
+        "   poolscope_data.stored_tag_points(f.rows, f.kinds, t.tag_id) p) p"
         " WHERE h.host = '%s' AND t.pool = 'slab' AND t.tag LIKE 'step\\__'"
-        " ORDER BY s.n";
+        " ORDER BY p.n";
     struct fold f = {.what = "tags", .n = TAGS, .at = tag_at};
     check_fold(w, sql, host, &f);
 }
@@ -402,19 +409,26 @@ static void check_tags(struct world *w, const char *host)
 static void check_counters(struct world *w, const char *host)
 {
     static const char sql[] =
-        "SELECT s.n, s.keyframe, chr(96 + array_position(ARRAY['MemFree',"
+        "SELECT p.n, true, chr(96 + array_position(ARRAY['MemFree',"
         " 'Buffers', 'Cached', 'SwapCached', 'Mapped', 'Percpu'],"
-        " split_part(c.counter, '_', 3))), (x.v / 1024)::bigint"
-        " FROM poolscope_data.counter_sample s"
-        " JOIN poolscope_data.host h USING (host_id)"
+        " split_part(t.counter, '_', 3))), (p.value / 1024)::bigint"
+        " FROM poolscope_data.host h"
+        " CROSS JOIN poolscope_data.counter_name t"
         " CROSS JOIN LATERAL ("
-        "  SELECT u.id, u.v FROM unnest(s.counter_ids, s.counter_values)"
-        "   AS u(id, v)"
-        "  UNION ALL SELECT g, NULL FROM unnest(s.gone) AS g) x"
-        " JOIN poolscope_data.counter_name c ON c.counter_id = x.id"
-        " WHERE h.host = '%s' AND c.counter ~ '^node_memory_(MemFree|Buffers"
+        "  SELECT p.n, p.value FROM poolscope_data.counter_chunk c,"
+        "   poolscope_data.chunk_find(c.head, t.counter_id) b,"
+        "   poolscope_data.chunk_counter_points(c.head,"
+        "    substr(c.levels, b.levels_from, b.levels_length),"
+        "    substr(c.data, b.data_from, b.data_length), t.counter_id) p"
+        "  WHERE c.host_id = h.host_id"
+        "  UNION ALL SELECT f.ns[p.i], p.value"
+        "  FROM poolscope_data.fresh_counters(h.host_id, '-infinity',"
+        "    'infinity') f,"
+        "   poolscope_data.stored_counter_points(f.rows, f.kinds,"
+        "    t.counter_id) p) p"
+        " WHERE h.host = '%s' AND t.counter ~ '^node_memory_(MemFree|Buffers"
         "|Cached|SwapCached|Mapped|Percpu)_bytes$'"
-        " ORDER BY s.n";
+        " ORDER BY p.n";
     struct fold f = {.what = "counters", .n = FIELDS, .at = field_at};
     check_fold(w, sql, host, &f);
 }
@@ -424,12 +438,9 @@ static void check_counters(struct world *w, const char *host)
 static void check_pairs(struct world *w, const char *host)
 {
     static const char sql[] =
-        "SELECT count(*) FROM (SELECT host_id, n"
-        "  FROM poolscope_data.snapshot) s"
-        " FULL JOIN (SELECT host_id, n FROM poolscope_data.counter_sample) c"
-        "  USING (host_id, n)"
+        "SELECT count(*) FROM poolscope_data.fresh f"
         " JOIN poolscope_data.host h USING (host_id)"
-        " WHERE h.host = '%s' AND (s IS NULL OR c IS NULL)";
+        " WHERE h.host = '%s' AND (tags_kind > 0) <> (counters_kind > 0)";
     PGresult *r = rows(w, sql, host);
     if (strcmp(PQgetvalue(r, 0, 0), "0") != 0) {
         fail_msg("%s samples of %s lack their tags or their counters",
@@ -442,9 +453,9 @@ static void check_pairs(struct world *w, const char *host)
 static void check_history(struct world *w, const char *host)
 {
     static const char sql[] =
-        "SELECT (SELECT count(*) FROM poolscope_data.snapshot s"
+        "SELECT (SELECT count(*) FROM poolscope_data.fresh f"
         "  JOIN poolscope_data.host h USING (host_id) WHERE h.host = '%1$s'"
-        "  AND isfinite(s.at)) = count(*)"
+        "  AND f.tags_kind > 0 AND isfinite(f.at)) = count(*)"
         " AND bool_and(bytes = (outstanding / 8 + 1) * 4096)"
         " AND bool_and(outstanding >= before), count(*)"
         " FROM (SELECT bytes, outstanding, lag(outstanding, 1, 0::bigint)"

@@ -246,17 +246,13 @@ static const char sql_prepare[] =
     "SET client_min_messages = warning; DROP TABLE IF EXISTS taken;"
     "CREATE TEMP TABLE taken (i int, stream uuid, seq bigint)";
 
-/* All stored batches of host %s, each part; tables that hold one sample have
- * the same n. */
+/* All stored batches of host %s, each part: a fresh row each, for as long as
+ * its slot is not emptied. */
 static const char sql_tally[] =
     "WITH h AS (SELECT host_id FROM poolscope_data.host WHERE host = '%s'),"
     " rows AS ("
-    "  SELECT n, at, stream, first_seq, seq, 1 AS t"
-    "  FROM poolscope_data.snapshot JOIN h USING (host_id)"
-    "  UNION ALL SELECT n, at, stream, first_seq, seq, 2"
-    "  FROM poolscope_data.counter_sample JOIN h USING (host_id)"
-    "  UNION ALL SELECT n, at, stream, first_seq, seq, 3"
-    "  FROM poolscope_data.other_batch JOIN h USING (host_id)),"
+    "  SELECT n, at, stream, first_seq, seq"
+    "  FROM poolscope_data.fresh JOIN h USING (host_id)),"
     " samples AS (SELECT DISTINCT n, at, stream, first_seq, seq FROM rows),"
     " parts AS (SELECT stream, s AS seq FROM samples,"
     "  generate_series(first_seq, samples.seq) s)"
@@ -267,7 +263,7 @@ static const char sql_tally[] =
     "  WHERE host = '%s'), 0),"
     " (SELECT count(*) FROM (SELECT FROM parts GROUP BY stream, seq"
     "  HAVING count(*) > 1) x) + (SELECT count(*) FROM (SELECT FROM rows"
-    "  GROUP BY t, stream, seq HAVING count(*) > 1) x),"
+    "  GROUP BY stream, seq HAVING count(*) > 1) x),"
     " (SELECT count(*) FROM (SELECT at, lag(at) OVER (ORDER BY n) AS before"
     "  FROM samples) x WHERE at <= before),"
     " (SELECT EXISTS (SELECT FROM parts p JOIN taken k USING (stream, seq)"
