@@ -1,8 +1,8 @@
 /* The statements of settling, and a pass over the tables that are due.
  *
- * Happy path: settle_due -> per table: settle_rows, page by page -> chunks
- * (settle_pack.h) -> settle_store. What is due is asked for again when the
- * list is done, at most every few seconds.
+ * Happy path: settle_due -> per table: its fresh rows, page by page, each as it
+ * comes -> chunks (settle_pack.h) -> settle_store. What is due is asked for
+ * again when the list is done, at most every few seconds.
  *
  * Failures: rows that cannot be read or packed are their host's trouble: it is
  * logged, noted by settle_failed, and the next one's turn. What may pass by
@@ -19,14 +19,13 @@
 
 enum {
     BINARY = 1,
-    DUE_MAX = 4096, /* tables on a list */
+    DUE_MAX = 512, /* tables on a list */
     PAGE_ROWS = 256,
     UUID_BYTES = 16,
     MESSAGE_BYTES = 256,
     IDS_MAX_BYTES = 64 * 1024 * 1024,
     WORD_BITS = 64,
 };
-#define PAGE_BYTES ((size_t)4 * 1024 * 1024)
 /* Chunks that are stored at once; four times as many if there is no good
  * moment before. */
 #define STORE_BYTES ((size_t)4 * 1024 * 1024)
@@ -34,7 +33,7 @@ enum {
 #define DUE_US      (15 * PSC_US_PER_S)
 #define SEEN_US     (3600 * PSC_US_PER_S)
 
-enum statement { DUE, ROWS, STORE, FAILED, SEEN, STATEMENTS };
+enum statement { DUE, TAGS, COUNTERS, STORE, FAILED, SEEN, STATEMENTS };
 
 static const struct {
     const char *name, *sql;
@@ -42,9 +41,13 @@ static const struct {
     [DUE] = {"settle_due",
              "SELECT host_id, table_kind, settled_n, upto_n, span_us "
              "FROM poolscope_api.settle_due($1)"},
-    [ROWS] = {"settle_rows",
-              "SELECT n, at, wall_at, boot_id, keyframe, data "
-              "FROM poolscope_api.settle_rows($1, $2, $3, $4, $5, $6)"},
+    [TAGS] = {"settle_tags", "SELECT n, at, wall_at, boot_id, keyframe, data "
+                             "FROM poolscope_api.fresh_tags WHERE host_id = $1 "
+                             "AND n > $2 AND n < $3 ORDER BY n LIMIT $4"},
+    [COUNTERS] = {"settle_counters",
+                  "SELECT n, at, wall_at, boot_id, keyframe, data "
+                  "FROM poolscope_api.fresh_counters WHERE host_id = $1 "
+                  "AND n > $2 AND n < $3 ORDER BY n LIMIT $4"},
     [STORE] = {"settle_store",
                "SELECT poolscope_api.settle_store($1, $2, $3, $4, $5, $6, $7, "
                "$8, $9, $10, $11, $12, $13)"},
@@ -58,7 +61,7 @@ static const struct {
 struct due {
     int64_t host_id;
     int64_t settled_n;
-    int64_t upto_n; /* not including; -1: all there are */
+    int64_t upto_n; /* not including */
     int64_t span_us;
     bool tags; /* else counters */
 };
@@ -145,20 +148,30 @@ static int prepare(struct settle *s, PGconn *conn)
     return PSC_OK;
 }
 
+/* @p as libpq takes it. */
+struct arguments {
+    const char *values[PGLINK_PARAMS_MAX];
+    int lengths[PGLINK_PARAMS_MAX];
+    int formats[PGLINK_PARAMS_MAX];
+};
+
+static void spread(const struct pgparams *p, struct arguments *a)
+{
+    for (unsigned i = 0; i < p->n; i++) {
+        a->values[i] = p->param[i].data;
+        a->lengths[i] = p->param[i].len;
+        a->formats[i] = p->param[i].binary ? BINARY : 0;
+    }
+}
+
 /* The result is the caller's to clear; NULL on failure (s->err says why). */
 static PGresult *query(struct settle *s, enum statement what,
                        const struct pgparams *p)
 {
-    const char *values[PGLINK_PARAMS_MAX];
-    int lengths[PGLINK_PARAMS_MAX];
-    int formats[PGLINK_PARAMS_MAX];
-    for (unsigned i = 0; i < p->n; i++) {
-        values[i] = p->param[i].data;
-        lengths[i] = p->param[i].len;
-        formats[i] = p->param[i].binary ? BINARY : 0;
-    }
+    struct arguments a;
+    spread(p, &a);
     PGresult *res = PQexecPrepared(s->conn, statements[what].name, (int)p->n,
-                                   values, lengths, formats, BINARY);
+                                   a.values, a.lengths, a.formats, BINARY);
     if (PQresultStatus(res) != PGRES_TUPLES_OK) {
         (void)failed(s, res);
         PQclear(res);
@@ -184,8 +197,8 @@ static int read_due(struct settle *s)
             .host_id = pgresult_int64(res, row, 0),
             .tags = strcmp(pgresult_text(res, row, 1), "tags") == 0,
             .settled_n = pgresult_int64(res, row, 2),
-            .upto_n =
-                PQgetisnull(res, row, 3) ? -1 : pgresult_int64(res, row, 3),
+            .upto_n = PQgetisnull(res, row, 3) ? INT64_MAX
+                                               : pgresult_int64(res, row, 3),
             .span_us = pgresult_int64(res, row, 4),
         };
     }
@@ -198,23 +211,6 @@ static int read_due(struct settle *s)
 static const char *kind_of(const struct due *d)
 {
     return d->tags ? "tags" : "counters";
-}
-
-static PGresult *read_page(struct settle *s, const struct due *d,
-                           int64_t after_n)
-{
-    struct pgparams p = {.n = 0};
-    pgparam_int64(&p, d->host_id);
-    pgparam_text(&p, kind_of(d));
-    pgparam_int64(&p, after_n);
-    if (d->upto_n < 0) {
-        pgparam_null(&p);
-    } else {
-        pgparam_int64(&p, d->upto_n);
-    }
-    pgparam_int32(&p, PAGE_ROWS);
-    pgparam_int64(&p, (int64_t)PAGE_BYTES);
-    return query(s, ROWS, &p);
 }
 
 /* Store what is packed: everything up to @new_n. */
@@ -266,78 +262,116 @@ static bool should_store(const struct settle *s, const struct settle_pack *pack,
                        psc_clock_mono_us() >= s->deadline_us));
 }
 
-static void read_row(const PGresult *res, int row, struct settle_row *out)
+static void read_row(const PGresult *res, struct settle_row *out)
 {
     static const uint8_t none[UUID_BYTES];
-    bool has_boot = PQgetlength(res, row, 3) == UUID_BYTES;
+    bool has_boot = PQgetlength(res, 0, 3) == UUID_BYTES;
     *out = (struct settle_row){
-        .n = pgresult_int64(res, row, 0),
-        .at_us = pgresult_time(res, row, 1),
-        .wall_us = pgresult_time(res, row, 2),
-        .boot = has_boot ? (const uint8_t *)PQgetvalue(res, row, 3) : none,
-        .keyframe = pgresult_bool(res, row, 4),
-        .data = {(const uint8_t *)PQgetvalue(res, row, 5),
-                 (size_t)PQgetlength(res, row, 5)},
+        .n = pgresult_int64(res, 0, 0),
+        .at_us = pgresult_time(res, 0, 1),
+        .wall_us = pgresult_time(res, 0, 2),
+        .boot = has_boot ? (const uint8_t *)PQgetvalue(res, 0, 3) : none,
+        .keyframe = pgresult_bool(res, 0, 4),
+        .data = {(const uint8_t *)PQgetvalue(res, 0, 5),
+                 (size_t)PQgetlength(res, 0, 5)},
     };
 }
 
 /* What a page brought. */
 struct page {
     int64_t last_n; /* of the newest row packed; as before if there is none */
-    bool more;      /* there may be further rows */
-    bool enough;    /* stored what there was: the rest another time */
+    unsigned rows;  /* that were packed */
+    bool store;     /* what is packed is to be stored before further rows */
 };
 
-static int pack_page(struct settle *s, struct due *d, struct settle_pack *pack,
-                     const PGresult *res, struct page *page)
+static int pack_row(struct settle *s, const struct due *d,
+                    struct settle_pack *pack, const PGresult *res,
+                    struct page *page)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < PQntuples(res); i++) {
-        struct settle_row row;
-        read_row(res, i, &row);
-        if (page->last_n > d->settled_n && should_store(s, pack, &row)) {
-            int rc = store(s, d, pack, page->last_n);
-            page->enough =
-                d->upto_n == 0 || psc_clock_mono_us() >= s->deadline_us;
-            if (rc != PSC_OK || page->enough) {
-                return rc;
-            }
-        }
-        int rc = settle_pack_row(pack, &row, s->err);
-        if (rc != PSC_OK) {
-            struct psc_error why = *s->err;
-            return psc_error_set(s->err, rc, "sample %lld: %.200s",
-                                 (long long)row.n, why.msg);
-        }
-        page->last_n = row.n;
-        bytes += row.data.len;
+    struct settle_row row;
+    read_row(res, &row);
+    if (page->last_n > d->settled_n && should_store(s, pack, &row)) {
+        page->store = true;
+        return PSC_OK;
     }
-    page->more = PQntuples(res) == PAGE_ROWS || bytes >= PAGE_BYTES;
+    int rc = settle_pack_row(pack, &row, s->err);
+    if (rc != PSC_OK) {
+        struct psc_error why = *s->err;
+        return psc_error_set(s->err, rc, "sample %lld: %.200s",
+                             (long long)row.n, why.msg);
+    }
+    page->last_n = row.n;
+    page->rows++;
     return PSC_OK;
+}
+
+/* Take the rows of a statement one by one; those after a failure, or after it
+ * is time to store, are passed over. */
+static int pack_rows(struct settle *s, const struct due *d,
+                     struct settle_pack *pack, struct page *page)
+{
+    PGresult *res;
+    int rc = PSC_OK;
+    while ((res = PQgetResult(s->conn)) != NULL) {
+        ExecStatusType status = PQresultStatus(res);
+        if (rc == PSC_OK && status == PGRES_SINGLE_TUPLE && !page->store) {
+            rc = pack_row(s, d, pack, res, page);
+        } else if (rc == PSC_OK && status != PGRES_SINGLE_TUPLE &&
+                   status != PGRES_TUPLES_OK) {
+            rc = failed(s, res);
+        }
+        PQclear(res);
+    }
+    return rc;
+}
+
+/* Pack the rows that follow page->last_n. */
+static int pack_page(struct settle *s, const struct due *d,
+                     struct settle_pack *pack, struct page *page)
+{
+    struct pgparams p = {.n = 0};
+    struct arguments a;
+    pgparam_int64(&p, d->host_id);
+    pgparam_int64(&p, page->last_n);
+    pgparam_int64(&p, d->upto_n);
+    pgparam_int64(&p, PAGE_ROWS);
+    spread(&p, &a);
+    page->rows = 0;
+    page->store = false;
+    if (PQsendQueryPrepared(s->conn, statements[d->tags ? TAGS : COUNTERS].name,
+                            (int)p.n, a.values, a.lengths, a.formats,
+                            BINARY) == 0 ||
+        PQsetSingleRowMode(s->conn) == 0) {
+        return psc_error_set(s->err, PSC_CONNECTION, "%.200s",
+                             PQerrorMessage(s->conn));
+    }
+    return pack_rows(s, d, pack, page);
 }
 
 /* Settle @d; *@done unless the budget ended before. */
 static int settle_table(struct settle *s, struct due *d, bool *done)
 {
     struct settle_pack *pack = d->tags ? &s->tags : &s->counters;
-    struct page page = {.last_n = d->settled_n, .more = true};
+    struct page page = {.last_n = d->settled_n, .rows = PAGE_ROWS};
     int rc = PSC_OK;
     settle_pack_begin(pack, d->span_us);
-    while (rc == PSC_OK && page.more && !page.enough) {
-        PGresult *res = read_page(s, d, page.last_n);
-        if (res == NULL) {
-            return s->err->code;
-        }
-        rc = pack_page(s, d, pack, res, &page);
-        PQclear(res);
+    while (rc == PSC_OK && (page.rows == PAGE_ROWS || page.store)) {
+        rc = pack_page(s, d, pack, &page);
         if (atomic_load(s->stop)) {
             return rc;
         }
+        if (rc == PSC_OK && page.store) {
+            rc = store(s, d, pack, page.last_n);
+            *done = d->upto_n == 0;
+            if (*done || psc_clock_mono_us() >= s->deadline_us) {
+                return rc;
+            }
+        }
     }
-    if (rc == PSC_OK && !page.enough && page.last_n > d->settled_n) {
+    *done = true;
+    if (rc == PSC_OK && page.last_n > d->settled_n) {
         rc = store(s, d, pack, page.last_n);
     }
-    *done = !page.enough || d->upto_n == 0;
     return rc;
 }
 

@@ -12,6 +12,15 @@ ALTER TABLE poolscope_data.fresh_slot
     ADD closed_xid xid8,
     ADD settled_xid xid8;           -- when all its rows were first seen settled
 
+-- Rows of usual size lie as they are: trying to compress them gains nothing.
+DO $$
+BEGIN
+    FOR i IN 0 .. 7 LOOP
+        EXECUTE format('ALTER TABLE poolscope_data.fresh_%s '
+                       'SET (toast_tuple_target = 8160)', i);
+    END LOOP;
+END $$;
+
 -- -------------------------------------------------------------- what is due
 
 -- How long the chunks of a host are. Slow ones have few samples an hour.
@@ -125,6 +134,11 @@ DECLARE
     notes boolean := pg_try_advisory_xact_lock(hashtext('poolscope settle'));
 BEGIN
     FOR d IN
+        WITH spans AS MATERIALIZED (
+            SELECT i.interval_us, settle_span(i.interval_us) AS span
+            FROM (SELECT DISTINCT coalesce(interval_us, 60000000)
+                  AS interval_us FROM host_state
+                  UNION SELECT 60000000) i)
         SELECT c.host_id, k.kind, k.settled_n, k.newest_n, k.newest_at,
             k.from_at, c.n, x.span,
             coalesce(c.last_at < now() - greatest(interval '90 minutes',
@@ -140,11 +154,7 @@ BEGIN
             ('counters', coalesce(s.counters_n, 0), c.counters_n,
              c.counters_at, s.counters_from_at))
             k(kind, settled_n, newest_n, newest_at, from_at)
-        JOIN (SELECT i.interval_us, settle_span(i.interval_us) AS span
-              FROM (SELECT DISTINCT coalesce(interval_us, 60000000)
-                    AS interval_us FROM host_state
-                    UNION SELECT 60000000) i) x
-            ON x.interval_us = coalesce(h.interval_us, 60000000)
+        JOIN spans x ON x.interval_us = coalesce(h.interval_us, 60000000)
         WHERE k.newest_n > k.settled_n
           AND (s.retry_at IS NULL OR s.retry_at <= now())
           AND (k.from_at IS NULL
@@ -179,53 +189,17 @@ BEGIN
     END LOOP;
 END $$;
 
--- A page of a host's rows that have the table, in order of n: as many as are
--- below p_before_n (NULL: all) and within the limits, but one if there is one.
--- Nothing if others have settled the first of them meanwhile.
-CREATE FUNCTION poolscope_api.settle_rows(
-    p_host_id bigint, p_kind text, p_after_n bigint, p_before_n bigint,
-    p_max_rows integer, p_max_bytes bigint)
-RETURNS TABLE (n bigint, at timestamptz, wall_at timestamptz, boot_id uuid,
-               keyframe boolean, data bytea)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    before_n bigint := coalesce(p_before_n, 9223372036854775807);
-BEGIN
-    IF p_kind = 'tags' THEN
-        IF EXISTS (SELECT FROM host_settle s WHERE s.host_id = p_host_id
-                   AND s.tags_n > p_after_n) THEN
-            RETURN;
-        END IF;
-        RETURN QUERY
-        SELECT f.n, f.at, f.wall_at, f.boot_id, f.tags_kind = 2, f.tags
-        FROM (SELECT r.*, sum(octet_length(r.tags)) OVER
-                  (ORDER BY r.n ROWS UNBOUNDED PRECEDING)
-                  - octet_length(r.tags) AS before
-              FROM (SELECT * FROM fresh
-                    WHERE host_id = p_host_id AND n > p_after_n
-                      AND n < before_n AND tags_kind > 0
-                    ORDER BY n LIMIT p_max_rows) r) f
-        WHERE f.before < p_max_bytes;
-    ELSE
-        IF EXISTS (SELECT FROM host_settle s WHERE s.host_id = p_host_id
-                   AND s.counters_n > p_after_n) THEN
-            RETURN;
-        END IF;
-        RETURN QUERY
-        SELECT f.n, f.at, f.wall_at, f.boot_id, f.counters_kind = 2,
-            f.counters
-        FROM (SELECT r.*, sum(octet_length(r.counters)) OVER
-                  (ORDER BY r.n ROWS UNBOUNDED PRECEDING)
-                  - octet_length(r.counters) AS before
-              FROM (SELECT * FROM fresh
-                    WHERE host_id = p_host_id AND n > p_after_n
-                      AND n < before_n AND counters_kind > 0
-                    ORDER BY n LIMIT p_max_rows) r) f
-        WHERE f.before < p_max_bytes;
-    END IF;
-END $$;
+-- Fresh rows that have the table, to be read by host in the order of n. Views,
+-- since they pass rows on one by one: a function would keep them all first.
+CREATE VIEW poolscope_api.fresh_tags AS
+SELECT f.host_id, f.n, f.at, f.wall_at, f.boot_id,
+    f.tags_kind = 2 AS keyframe, f.tags AS data
+FROM poolscope_data.fresh f WHERE f.tags_kind > 0;
+
+CREATE VIEW poolscope_api.fresh_counters AS
+SELECT f.host_id, f.n, f.at, f.wall_at, f.boot_id,
+    f.counters_kind = 2 AS keyframe, f.counters AS data
+FROM poolscope_data.fresh f WHERE f.counters_kind > 0;
 
 -- ------------------------------------------------------------------ storing
 
@@ -632,11 +606,12 @@ SELECT poolscope_data.partitions_ahead();
 
 GRANT EXECUTE ON FUNCTION
     poolscope_api.settle_due(integer),
-    poolscope_api.settle_rows(bigint, text, bigint, bigint, integer, bigint),
     poolscope_api.settle_store(bigint, text, bigint, bigint, timestamptz[],
         bigint[], bigint[], timestamptz[], timestamptz[], integer[], bytea[],
         bytea[], bytea[]),
     poolscope_api.settle_failed(bigint, text),
     poolscope_api.fresh_turn(),
     poolscope_api.registry_seen(integer[], integer[])
+    TO poolscope_writer;
+GRANT SELECT ON poolscope_api.fresh_tags, poolscope_api.fresh_counters
     TO poolscope_writer;
