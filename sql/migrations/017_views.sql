@@ -422,29 +422,23 @@ DECLARE
                              FROM ingest_cursor WHERE in_range(tags_at));
 BEGIN
     RETURN QUERY
-    WITH values AS (
-        SELECT c.host_id, x.tag_id, x.bytes AS end_bytes,
-            NULL::bigint AS start_bytes
-        FROM ingest_cursor c CROSS JOIN LATERAL
-            tags_now(c.host_id, c.tags_keyframe_n, c.tags_n, c.tags_at) x
+    SELECT t.pool, t.tag, t.driver, g.hosts, g.growing_hosts,
+        g.growth_bytes::bigint, g.bytes::bigint
+    FROM (
+        SELECT x.tag_id, count(x.end_bytes) AS hosts,
+            count(*) FILTER (WHERE x.growth > 0) AS growing_hosts,
+            sum(x.growth) AS growth_bytes,
+            coalesce(sum(x.end_bytes), 0) AS bytes
+        FROM ingest_cursor c
+        CROSS JOIN LATERAL (
+            SELECT tag_id, e.bytes AS end_bytes,
+                coalesce(e.bytes, 0) - coalesce(b.bytes, 0) AS growth
+            FROM tags_now(c.host_id, c.tags_keyframe_n, c.tags_n,
+                          c.tags_at) e
+            FULL JOIN tags_then(c.host_id, begin_at) b USING (tag_id)) x
         WHERE c.tags_at >= begin_at
-        UNION ALL
-        SELECT c.host_id, x.tag_id, NULL, x.bytes
-        FROM ingest_cursor c CROSS JOIN LATERAL
-            tags_then(c.host_id, begin_at) x
-        WHERE c.tags_at >= begin_at
-    ), hosts AS (
-        SELECT v.host_id, v.tag_id, max(v.end_bytes) AS end_bytes,
-            coalesce(max(v.end_bytes), 0) - coalesce(max(v.start_bytes), 0)
-                AS growth
-        FROM values v
-        GROUP BY v.host_id, v.tag_id
-    )
-    SELECT t.pool, t.tag, t.driver, count(g.end_bytes),
-        count(*) FILTER (WHERE g.growth > 0), sum(g.growth)::bigint,
-        coalesce(sum(g.end_bytes), 0)::bigint
-    FROM hosts g JOIN tag t ON t.tag_id = g.tag_id
-    GROUP BY t.pool, t.tag, t.driver;
+        GROUP BY x.tag_id
+    ) g JOIN tag t ON t.tag_id = g.tag_id;
 END $$;
 
 -- --------------------------------------------------------------- storage
