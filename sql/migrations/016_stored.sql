@@ -435,6 +435,280 @@ BEGIN
     WHERE x.value IS NOT NULL;
 END $$;
 
+-- How many varints there are from p_from to p_to; with p_bits how many of
+-- the low p_bits bits of all of them are set. Counted in bit strings, which
+-- takes nanoseconds a byte.
+CREATE OR REPLACE FUNCTION poolscope_data.stored_count(
+    p_bytes bytea, p_from integer, p_to integer, p_bits integer)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    size CONSTANT integer := p_to - p_from;
+    all_bits varbit;
+    lasts varbit;       -- the high bit of each varint's last byte
+    firsts varbit;      -- … of its first byte
+    total bigint := 0;
+BEGIN
+    IF size <= 0 THEN
+        RETURN 0;
+    END IF;
+    all_bits := ('x' || encode(substr(p_bytes, p_from + 1, size), 'hex'))
+        ::varbit;
+    lasts := ~all_bits & ('x' || repeat('80', size))::varbit;
+    IF p_bits = 0 THEN
+        RETURN bit_count(lasts);
+    END IF;
+    firsts := set_bit(lasts >> 8, 0, 1);
+    FOR b IN 0..p_bits - 1 LOOP
+        total := total + bit_count(all_bits & (firsts >> (7 - b)));
+    END LOOP;
+    RETURN total;
+END $$;
+
+-- The end of the p_n-th varint from p_from on; p_to if there are fewer.
+CREATE OR REPLACE FUNCTION poolscope_data.stored_skip(
+    p_bytes bytea, p_from integer, p_to integer, p_n bigint)
+RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    low integer := 0;
+    high integer := p_to - p_from;
+    middle integer;
+    lasts varbit;
+BEGIN
+    IF high <= 0 OR p_n = 0 THEN
+        RETURN p_from;
+    END IF;
+    lasts := ~('x' || encode(substr(p_bytes, p_from + 1, high), 'hex'))::varbit
+        & ('x' || repeat('80', high))::varbit;
+    WHILE low < high LOOP
+        middle := (low + high) / 2;
+        IF bit_count(substring(lasts FROM 1 FOR 8 * middle)) < p_n THEN
+            low := middle + 1;
+        ELSE
+            high := middle;
+        END IF;
+    END LOOP;
+    RETURN p_from + low;
+END $$;
+
+-- Where a table's parts begin; names at the end of their count. NULL if it is
+-- damaged.
+CREATE OR REPLACE FUNCTION poolscope_data.stored_names(
+    p_bytes bytea, OUT names bigint, OUT at integer)
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    r record;
+BEGIN
+    IF length(p_bytes) < 2 OR get_byte(p_bytes, 0) <> 1 THEN
+        RETURN;
+    END IF;
+    names := get_byte(p_bytes, 1);
+    at := 2;
+    IF names > 127 THEN
+        r := stored_varint(p_bytes, 1, length(p_bytes));
+        names := r.value;
+        at := r.p_at;
+    END IF;
+END $$;
+
+-- One tag after each row that leaves it there, without a look at the others'
+-- values: only gaps are walked, and only up to that tag. good is false, and
+-- nothing else is set, where that is not enough: there are doubles, escaped
+-- amounts or damage.
+CREATE OR REPLACE FUNCTION poolscope_data.stored_run(
+    p_rows bytea[], p_kinds integer[], p_id integer, OUT good boolean,
+    OUT rows integer[], OUT flags integer[], OUT a0 bigint[], OUT a1 bigint[],
+    OUT a2 bigint[], OUT a3 bigint[])
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    d bytea;
+    size integer;
+    i integer := 0;
+    n integer := 0;         -- names, and rows that are shown
+    shown integer := 0;
+    target integer := 0;    -- the tag's position from 1; 0: it is not there
+    target_flags integer;
+    has boolean;
+    any_flags integer := 0;
+    r record;
+    at integer;
+    gaps_at integer;
+    gaps_end integer;
+    bits integer;
+    mask integer;
+    each bigint;            -- values an entry; 1: the bits tell
+    pos integer;
+    x integer;
+    y integer;
+    value bigint;
+    low bigint;             -- what the bytes before gave, of a long varint
+    shift integer;
+    v0 bigint;
+    v1 bigint;
+    v2 bigint;
+    v3 bigint;
+BEGIN
+    good := false;
+    FOR d IN SELECT u.b FROM unnest(p_rows) WITH ORDINALITY u (b, o) ORDER BY o
+    LOOP
+        i := i + 1;
+        CONTINUE WHEN p_kinds[i] = 0;
+        IF p_kinds[i] = 2 THEN
+            n := 0;
+            target := 0;
+            has := false;
+        END IF;
+        size := length(d);
+        r := stored_names(d);
+        at := r.at;
+        IF at IS NULL OR n + r.names > 32768 OR at + 2 * r.names > size THEN
+            RETURN;
+        END IF;
+        FOR name IN n + 1 .. n + r.names LOOP
+            x := get_byte(d, at + 1);
+            IF x < 128 THEN
+                y := get_byte(d, at);
+                at := at + 2;
+            ELSE
+                y := get_byte(d, at + 2);
+                IF y < 128 THEN
+                    x := (x & 127) | (y << 7);
+                    y := get_byte(d, at);
+                    at := at + 3;
+                ELSE
+                    y := get_byte(d, at);
+                    r := stored_varint(d, at + 1, size);
+                    at := r.p_at;
+                    IF r.value NOT BETWEEN 0 AND 2147483647 THEN
+                        RETURN;
+                    END IF;
+                    x := r.value;
+                END IF;
+            END IF;
+            any_flags := any_flags | y;
+            IF x = p_id THEN
+                IF target > 0 THEN
+                    RETURN;
+                END IF;
+                target := name;
+                target_flags := y;
+                v0 := 0;
+                v1 := 0;
+                v2 := 0;
+                v3 := 0;
+            END IF;
+            n := name;
+        END LOOP;
+        IF any_flags & 16 <> 0 THEN
+            RETURN;
+        END IF;
+        CONTINUE WHEN target = 0;
+        -- Has it vanished?
+        IF size - at < 2 THEN
+            RETURN;
+        END IF;
+        IF get_byte(d, at) = 0 THEN
+            at := at + 1;
+        ELSE
+            r := stored_varint(d, at, size);
+            at := r.p_at + r.value;
+            pos := 0;
+            FOREACH value IN ARRAY stored_varints(d, r.p_at, at) LOOP
+                pos := pos + value + 1;
+                IF pos = target THEN
+                    has := false;
+                    v0 := 0;
+                    v1 := 0;
+                    v2 := 0;
+                    v3 := 0;
+                END IF;
+            END LOOP;
+        END IF;
+        r := stored_varint(d, at, size);
+        gaps_at := r.p_at;
+        IF r.value NOT BETWEEN 0 AND size - gaps_at THEN
+            RETURN;
+        END IF;
+        gaps_end := gaps_at + r.value;
+        -- Has it changed?
+        pos := 0;
+        IF gaps_end > gaps_at THEN
+            mask := get_byte(d, gaps_at);
+            bits := CASE WHEN mask > 15 THEN 0
+                ELSE bit_count(mask::bit(4)) END;
+            shift := 0;
+            low := 0;
+            at := gaps_at + 1;      -- where the entry's varint begins
+            FOR a IN gaps_at + 1 .. gaps_end - 1 LOOP
+                x := get_byte(d, a);
+                IF x > 127 THEN
+                    low := low | ((x & 127)::bigint << shift);
+                    shift := shift + 7;
+                    IF shift > 28 THEN
+                        RETURN;
+                    END IF;
+                    CONTINUE;
+                ELSIF shift > 0 THEN
+                    low := low | (x::bigint << shift);
+                    pos := pos + (low >> bits) + 1;
+                    EXIT WHEN pos >= target;
+                    shift := 0;
+                    low := 0;
+                ELSE
+                    pos := pos + (x >> bits) + 1;
+                    EXIT WHEN pos >= target;
+                END IF;
+                at := a + 1;
+            END LOOP;
+        END IF;
+        IF pos = target THEN
+            IF shift > 0 THEN
+                x := low & 15;
+            END IF;
+            each := CASE bits WHEN 0 THEN bit_count((mask & 15)::bit(4))
+                ELSE 1 END;
+            IF mask > 31 OR stored_count(d, gaps_end, size, 0)
+               <> each * stored_count(d, gaps_at + 1, gaps_end, bits) THEN
+                RETURN;
+            END IF;
+            at := stored_skip(d, gaps_end, size,
+                each * stored_count(d, gaps_at + 1, at, bits));
+            mask := (stored_masks(mask))[(x & ((1 << bits) - 1)) + 1];
+            IF mask & ~stored_sends(4, target_flags) <> 0 THEN
+                RETURN;
+            END IF;
+            has := true;
+            FOR c IN 0..3 LOOP
+                CONTINUE WHEN (mask >> c) & 1 = 0;
+                r := stored_varint(d, at, size);
+                at := r.p_at;
+                value := (r.value >> 1) & 9223372036854775807;
+                IF c < 3 THEN
+                    value := value # -(r.value & 1);
+                    v0 := v0 + CASE c WHEN 0 THEN value ELSE 0 END;
+                    v1 := v1 + CASE c WHEN 1 THEN value ELSE 0 END;
+                    v2 := v2 + CASE c WHEN 2 THEN value ELSE 0 END;
+                ELSE
+                    v3 := v3 + ((value >> 1) # -(value & 1))
+                        * CASE r.value & 1 WHEN 0 THEN 1 ELSE 4096 END;
+                END IF;
+            END LOOP;
+            IF target_flags & 7 = 7 THEN
+                v2 := v0 - v1;
+            END IF;
+        END IF;
+        IF has THEN
+            shown := shown + 1;
+            rows[shown] := i;
+            flags[shown] := target_flags;
+            a0[shown] := v0;
+            a1[shown] := v1;
+            a2[shown] := v2;
+            a3[shown] := v3;
+        END IF;
+    END LOOP;
+    good := true;
+END $$;
+
 -- One id after each row that leaves it there.
 CREATE OR REPLACE FUNCTION poolscope_data.stored_points(
     p_columns integer, p_rows bytea[], p_kinds smallint[], p_id integer)
@@ -444,8 +718,20 @@ LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE ROWS 60 AS $$
 DECLARE
     kinds integer[] := stored_kinds(p_rows, p_kinds);
     has boolean;
+    run record;
     c record;
 BEGIN
+    IF p_id <= 0 THEN
+        RETURN;
+    END IF;
+    IF p_columns = 4 THEN
+        run := stored_run(p_rows, kinds, p_id);
+        IF run.good THEN
+            RETURN QUERY SELECT * FROM unnest(run.rows, run.flags, run.a0,
+                                              run.a1, run.a2, run.a3);
+            RETURN;
+        END IF;
+    END IF;
     FOR c IN
         SELECT k.i::integer, k.kind, x.present, x.flags, x.v0, x.v1, x.v2, x.v3
         FROM unnest(kinds) WITH ORDINALITY k (kind, i)
