@@ -7,12 +7,10 @@
 #include <cmocka.h>
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "collector/settle.h"
 #include "common/clock.h"
 #include "tests/lib/fresh_check.h"
 #include "tests/lib/store.h"
@@ -145,26 +143,9 @@ static void host_new(struct fresh_host *h, int64_t interval_us)
 
 /* -------------------------------------------------------------- settling */
 
-static struct metrics metrics;
-
-/* Passes of a process of its own until nothing is due. Returns the tables that
- * could not be settled. */
 static unsigned settle_all(void)
 {
-    static atomic_bool stop;
-    struct psc_error err = {.msg = ""};
-    unsigned long long failures = atomic_load(&metrics.settle_failures);
-    struct settle *s = settle_new(&metrics, &stop);
-    bool more = true;
-    assert_non_null(s);
-    while (more) {
-        if (settle_pass(s, test_store.writer, &more, &err) != PSC_OK) {
-            fail_msg("%s", err.msg);
-        }
-    }
-    settle_free(s);
-    test_sql(test_store.writer, "DEALLOCATE ALL");
-    return (unsigned)(atomic_load(&metrics.settle_failures) - failures);
+    return fresh_settle(test_store.writer);
 }
 
 static long long count(const char *table, const struct fresh_host *h)

@@ -14,8 +14,10 @@
 #include <cmocka.h>
 
 #include "collector/pgparam.h"
+#include "collector/settle.h"
 #include "common/clock.h"
 #include "sql/codec/chunk.h"
+#include "tests/lib/database.h"
 
 enum { SQL_BYTES = 512 };
 
@@ -182,4 +184,23 @@ void fresh_check(PGconn *owner, const struct fresh_host *h)
 {
     check_table(owner, h, true);
     check_table(owner, h, false);
+}
+
+unsigned fresh_settle(PGconn *writer)
+{
+    static struct metrics metrics;
+    static atomic_bool stop;
+    struct psc_error err = {.msg = ""};
+    unsigned long long failures = atomic_load(&metrics.settle_failures);
+    struct settle *s = settle_new(&metrics, &stop);
+    bool more = true;
+    assert_non_null(s);
+    while (more) {
+        if (settle_pass(s, writer, &more, &err) != PSC_OK) {
+            fail_msg("%s", err.msg);
+        }
+    }
+    settle_free(s);
+    test_sql(writer, "DEALLOCATE ALL");
+    return (unsigned)(atomic_load(&metrics.settle_failures) - failures);
 }
