@@ -12,11 +12,13 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/settle.h"
 #include "common/clock.h"
 #include "tests/lib/database.h"
 #include "tests/lib/store.h"
@@ -47,6 +49,7 @@ struct moment {
 static struct test_database db;
 static PGconn *writer;
 static PGconn *reader;
+static PGconn *owner;
 static int tag_ids[TAGS];
 static int counter_ids[COUNTERS];
 static char tag_names[TAGS][16];
@@ -229,6 +232,7 @@ static int make_database(void **state)
     test_database_migrated(&db, false);
     writer = test_database_connect(&db, DATABASE_WRITER);
     reader = test_database_connect(&db, DATABASE_READER);
+    owner = test_database_connect(&db, DATABASE_OWNER);
     for (int t = 0; t < TAGS; t++) {
         (void)snprintf(tag_names[t], sizeof(tag_names[t]), "tag-%d", t);
         tag_ids[t] = test_tag_id(writer, t == 5 ? "vmalloc" : "slab",
@@ -252,6 +256,7 @@ static int end_database(void **state)
     (void)state;
     PQfinish(writer);
     PQfinish(reader);
+    PQfinish(owner);
     return 0;
 }
 
@@ -512,9 +517,28 @@ static void compare_all(int last)
     compare_growth(last, 24);
 }
 
-static const char *maintain(void)
+/* Settle what is due, as the collector does. */
+static void settle_all(void)
 {
-    return test_sql_text(writer, "SELECT poolscope_api.maintain('1 minute')");
+    static const atomic_bool stop;
+    struct metrics metrics = {0};
+    struct settle *s = settle_new(&metrics, &stop);
+    struct psc_error err;
+    assert_non_null(s);
+    for (bool more = true; more;) {
+        if (settle_pass(s, writer, &more, &err) != PSC_OK) {
+            fail_msg("%s", err.msg);
+        }
+    }
+    settle_free(s);
+    test_sql(writer, "DEALLOCATE ALL");
+    assert_int_equal(metrics.settle_failures, 0);
+}
+
+static long long settled_n(void)
+{
+    return test_sql_int(owner, "SELECT max(tags_n) FROM "
+                               "poolscope_data.host_settle");
 }
 
 /* ---------------------------------------------------------------- cases */
@@ -530,65 +554,77 @@ static void views_agree_with_the_model_while_samples_arrive(void **state)
     }
 }
 
-static void rolling_up_changes_no_view(void **state)
+static void settling_changes_no_view(void **state)
 {
     (void)state;
-    assert_null(strstr(maintain(), "\"hours_rolled_up\": 0"));
-    compare_all(179);
-    assert_non_null(strstr(maintain(), "\"hours_rolled_up\": 0"));
+    settle_all();
+    assert_in_range(settled_n(), 60, 179);
     compare_all(179);
 }
 
-/* Snapshot 180 falls into an hour that the clock had declared finished. */
-static void late_samples_reopen_their_hour(void **state)
+static void settling_goes_on_while_samples_arrive(void **state)
 {
     (void)state;
     for (int i = 180; i < 300; i++) {
         store(i);
         if (i == 180 || i == 200) {
             compare_all(i);
-            (void)maintain();
+            settle_all();
             compare_all(i);
         }
     }
-    (void)maintain();
+    settle_all();
     compare_all(299);
 }
 
-static void summaries_outlive_a_repeated_roll_up(void **state)
+/* Rows of a slot that is not emptied can be settled again. */
+static void unsettle(void)
 {
-    (void)state;
-    PGconn *owner = test_database_connect(&db, DATABASE_OWNER);
-    test_sql(owner, "UPDATE poolscope_data.rollup_position "
-                    "SET n = 0, open_hour = NULL");
-    (void)maintain();
-    compare_all(299);
-    PQfinish(owner);
+    test_sql(owner, "BEGIN;"
+                    "DELETE FROM poolscope_data.tag_chunk;"
+                    "DELETE FROM poolscope_data.counter_chunk;"
+                    "DELETE FROM poolscope_data.host_settle; COMMIT");
 }
 
-static void a_roll_up_cut_short_changes_no_view(void **state)
+static void *settle_in_thread(void *arg)
+{
+    static const atomic_bool stop;
+    static struct metrics metrics;
+    struct settle *s = settle_new(&metrics, &stop);
+    struct psc_error err;
+    bool more;
+    if (s != NULL) {
+        (void)!settle_pass(s, arg, &more, &err);
+        settle_forget_connection(s);
+        settle_free(s);
+    }
+    return NULL;
+}
+
+static void settling_cut_short_changes_no_view(void **state)
 {
     (void)state;
-    PGconn *owner = test_database_connect(&db, DATABASE_OWNER);
-    for (useconds_t delay_us = 0; delay_us <= 80000; delay_us += 10000) {
+    for (useconds_t delay_us = 0; delay_us <= 40000; delay_us += 5000) {
         char text[128];
+        pthread_t thread;
         PGconn *victim = test_database_connect(&db, DATABASE_WRITER);
-        test_sql(owner, "UPDATE poolscope_data.rollup_position "
-                        "SET n = 100, open_hour = NULL");
-        assert_int_equal(
-            PQsendQuery(victim, "SELECT poolscope_api.maintain('1 minute')"),
-            1);
-        (void)usleep(delay_us);
-        compare_hours(299); /* while it works */
         PGcancel *cancel = PQgetCancel(victim);
+        unsettle();
+        assert_int_equal(
+            pthread_create(&thread, NULL, settle_in_thread, victim), 0);
+        (void)usleep(delay_us);
+        compare_now(299); /* while it works */
         (void)PQcancel(cancel, text, sizeof(text));
+        compare_hours(299);
+        (void)pthread_join(thread, NULL);
         PQfreeCancel(cancel);
         PQfinish(victim);
         compare_hours(299);
+        compare_histories(299);
     }
-    (void)maintain();
+    test_sql(owner, "UPDATE poolscope_data.host_settle SET retry_at = NULL");
+    settle_all();
     compare_all(299);
-    PQfinish(owner);
 }
 
 static void rows_of_impossible_times_are_kept_and_folded(void **state)
@@ -615,7 +651,7 @@ static void rows_of_impossible_times_are_kept_and_folded(void **state)
                                   "'1970-01-03')"),
                      1);
     compare_hours(SNAPSHOTS - 1);
-    (void)maintain();
+    settle_all();
     compare_hours(SNAPSHOTS - 1);
     life[300].at_us = real_us;
 }
@@ -650,10 +686,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(views_agree_with_the_model_while_samples_arrive),
-        cmocka_unit_test(rolling_up_changes_no_view),
-        cmocka_unit_test(late_samples_reopen_their_hour),
-        cmocka_unit_test(summaries_outlive_a_repeated_roll_up),
-        cmocka_unit_test(a_roll_up_cut_short_changes_no_view),
+        cmocka_unit_test(settling_changes_no_view),
+        cmocka_unit_test(settling_goes_on_while_samples_arrive),
+        cmocka_unit_test(settling_cut_short_changes_no_view),
         cmocka_unit_test(rows_of_impossible_times_are_kept_and_folded),
         cmocka_unit_test(boots_follow_their_batches),
         cmocka_unit_test(history_of_the_unknown_is_empty),
