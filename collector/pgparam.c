@@ -65,6 +65,11 @@ void pgparam_null(struct pgparams *p)
     put(p, NULL, 0, false);
 }
 
+void pgparam_bool(struct pgparams *p, bool v)
+{
+    put_scalar(p, v ? 1 : 0, 1);
+}
+
 void pgparam_int32(struct pgparams *p, int32_t v)
 {
     put_scalar(p, (uint32_t)v, 4);

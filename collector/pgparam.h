@@ -18,6 +18,7 @@ struct pgparams {
 };
 
 void pgparam_null(struct pgparams *p);
+void pgparam_bool(struct pgparams *p, bool v);
 void pgparam_int32(struct pgparams *p, int32_t v);
 void pgparam_int64(struct pgparams *p, int64_t v);
 void pgparam_double(struct pgparams *p, double v);

@@ -228,15 +228,12 @@ int settle_pack_cut(struct settle_pack *p, struct psc_error *err)
     return rc;
 }
 
-int settle_pack_row(struct settle_pack *p, const struct settle_row *row,
+int settle_pack_add(struct settle_pack *p, const struct settle_row *row,
                     struct psc_error *err)
 {
     int rc = PSC_OK;
     if (settle_pack_splits(p, row->at_us)) {
         rc = finish_chunk(p, err);
-    }
-    if (rc == PSC_OK) {
-        rc = stored_apply(&p->grid, row->data, row->keyframe, &p->changes, err);
     }
     if (rc != PSC_OK) {
         return rc;
@@ -251,4 +248,11 @@ int settle_pack_row(struct settle_pack *p, const struct settle_row *row,
                                         "it does not go into a chunk: "
                                         "%s",
                                         psc_strerror(rc));
+}
+
+int settle_pack_row(struct settle_pack *p, const struct settle_row *row,
+                    struct psc_error *err)
+{
+    int rc = stored_apply(&p->grid, row->data, row->keyframe, &p->changes, err);
+    return rc == PSC_OK ? settle_pack_add(p, row, err) : rc;
 }

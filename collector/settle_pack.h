@@ -71,6 +71,12 @@ PSC_MUST_CHECK int settle_pack_row(struct settle_pack *p,
                                    const struct settle_row *row,
                                    struct psc_error *err);
 
+/* The same where the grid is at that row already, by other means. A keyframe:
+ * all of the grid is looked at. */
+PSC_MUST_CHECK int settle_pack_add(struct settle_pack *p,
+                                   const struct settle_row *row,
+                                   struct psc_error *err);
+
 /* End the chunk in hand, if there is one, and the arrays. Returns 0, PSC_NOMEM
  * or PSC_LIMIT. */
 PSC_MUST_CHECK int settle_pack_cut(struct settle_pack *p,

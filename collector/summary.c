@@ -358,6 +358,36 @@ int summary_add_day(struct summary *s, struct psc_bytes head,
     return rc;
 }
 
+/* ---- from what was summed up before ---- */
+
+int summary_put(struct summary *s, int64_t at_us,
+                const struct summary_fact *fact)
+{
+    uint32_t step = step_of(s, at_us);
+    int rc = PSC_OK;
+    if (step == s->steps || fact->n == 0) {
+        return PSC_OK;
+    }
+    struct summary_stat *stats = stats_of(s, fact->id, &rc);
+    if (stats == NULL) {
+        return rc;
+    }
+    if (s->snapshots[step] < fact->n) {
+        s->snapshots[step] = fact->n;
+    }
+    stats[step] = (struct summary_stat){
+        .n = fact->n,
+        .first = fact->first,
+        .last = fact->last,
+        .min = fact->min,
+        .max = fact->max,
+        .sum = fact->mean * fact->n,
+        .has_outstanding = fact->has_outstanding,
+        .last_outstanding = fact->last_outstanding,
+    };
+    return PSC_OK;
+}
+
 /* ---- packing ---- */
 
 /* Whether the last outstanding is known in each step that has the id: an entry

@@ -74,6 +74,19 @@ PSC_MUST_CHECK int summary_add_day(struct summary *s, struct psc_bytes head,
                                    const uint32_t snapshots[SUMMARY_HOURS],
                                    struct psc_error *err);
 
+/* What is known of one id in the step that begins at @at_us, from @n samples.
+ */
+struct summary_fact {
+    uint32_t id;
+    uint32_t n;
+    double first, last, min, max, mean;
+    bool has_outstanding;
+    int64_t last_outstanding;
+};
+/* Returns 0, PSC_NOMEM or PSC_LIMIT. */
+PSC_MUST_CHECK int summary_put(struct summary *s, int64_t at_us,
+                               const struct summary_fact *fact);
+
 /* Pack it; s->snapshots tells how many samples each step has. @out points into
  * @s until the next one. Returns 0, PSC_MISSING (there is nothing in it),
  * PSC_NOMEM, PSC_LIMIT or PSC_UNSUPPORTED. */

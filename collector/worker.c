@@ -18,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/convert.h"
 #include "collector/pgconnect.h"
+#include "collector/rollup.h"
 #include "collector/settle.h"
 #include "collector/watch.h"
 #include "common/clock.h"
@@ -34,6 +36,8 @@ enum {
 };
 
 #define MAINTAIN_US (60 * PSC_US_PER_S)
+#define ROLLUP_US   (60 * PSC_US_PER_S)
+#define BUDGET_US   PSC_US_PER_S /* of a pass, where there is more to do */
 
 struct worker {
     pthread_t thread;
@@ -47,6 +51,9 @@ struct worker {
     bool is_full;          /* thread only: no slot is empty, and it is told */
     struct watch *watch;   /* thread only */
     struct settle *settle; /* thread only */
+    struct convert convert; /* thread only */
+    struct rollup rollup;   /* thread only */
+    int64_t rollup_us;      /* thread only: monotonic, when it is due */
 };
 
 static void sleep_ms(struct worker *w, int64_t ms)
@@ -213,6 +220,25 @@ static bool settle(struct worker *w, PGconn *conn, bool *more)
     return rc != PSC_CONNECTION && PQstatus(conn) == CONNECTION_OK;
 }
 
+/* Old samples into chunks, days into summaries. *@more: something is left. */
+static bool sum_up(struct worker *w, PGconn *conn, bool *more)
+{
+    struct psc_error err = {.msg = ""};
+    int64_t until_us = psc_clock_mono_us() + BUDGET_US;
+    bool old = false, due = false;
+    int rc = convert_pass(&w->convert, conn, until_us, &old, &err);
+    if (rc == PSC_OK && psc_clock_mono_us() >= w->rollup_us) {
+        rc = rollup_pass(&w->rollup, conn, until_us, &due, &err);
+        w->rollup_us = psc_clock_mono_us() + (due ? 0 : ROLLUP_US);
+    }
+    if (rc != PSC_OK && !atomic_load(&w->stop)) {
+        psc_log_warn("summaries: %s", err.msg);
+        metrics_add(w->metrics, worker_failures, 1);
+    }
+    *more = *more || old || due;
+    return rc != PSC_CONNECTION && PQstatus(conn) == CONNECTION_OK;
+}
+
 static bool detect(struct worker *w, PGconn *conn)
 {
     struct psc_error err = {.msg = ""};
@@ -238,6 +264,9 @@ static void work(struct worker *w, PGconn *conn)
         bool more = false;
         if (good && !atomic_load(&w->stop)) {
             good = settle(w, conn, &more);
+        }
+        if (good && !atomic_load(&w->stop)) {
+            good = sum_up(w, conn, &more);
         }
         metrics_add(w->metrics, worker_runs, 1);
         metrics_add(w->metrics, worker_us, psc_clock_mono_us() - start_us);
@@ -286,6 +315,7 @@ static void release(struct worker *w)
     }
     watch_free(w->watch);
     settle_free(w->settle);
+    rollup_fini(&w->rollup);
     free(w->conninfo);
     free(w);
 }
@@ -298,6 +328,8 @@ int worker_start(struct worker **worker, const char *conninfo,
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     w->metrics = metrics;
+    convert_init(&w->convert, &w->stop);
+    rollup_init(&w->rollup, metrics, &w->stop);
     /* Connected to nothing yet; a connection's socket takes its place. So the
      * stop of a query needs no descriptor that might not be left then. */
     w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -263,6 +263,7 @@ BEGIN
         FROM unnest(p_span_ats, p_n_froms, p_n_tos, p_at_froms, p_at_tos,
                     p_snapshots, p_heads, p_levels, p_datas) c;
     END IF;
+    PERFORM summary_touch(p_host_id, p_kind, p_span_ats);
     RETURN true;
 END $$;
 
