@@ -12,6 +12,9 @@
 
 #include "common/clock.h"
 #include "tests/lib/store.h"
+#include "tests/lib/tiers.h"
+
+#define HOUR_US (3600LL * PSC_US_PER_S)
 
 static const char *maintain(void)
 {
@@ -22,37 +25,60 @@ static const char *maintain(void)
 /* ----------------------------------------------------------- partitions */
 
 static const char waiting[] =
-    "SELECT waiting_rows FROM poolscope.storage WHERE data = 'snapshot'";
+    "SELECT waiting_rows FROM poolscope.storage WHERE data = 'tag_chunk'";
 
-/* One snapshot of @host with one tag, @days ago. */
+/* @host with one snapshot of a tag of its name, @days ago, in a chunk. */
 static void put_sample(const char *host, int days)
 {
-    char ids[32];
-    long long host_id = test_host_enrol(test_store.writer, host);
-    (void)snprintf(ids, sizeof(ids), "{%d}",
-                   test_tag_id(test_store.writer, "slab", host));
-    struct test_batch b = {
-        .host_id = host_id,
-        .session = test_session_claim(test_store.writer, host_id),
-        .seq = 1,
-        .at_us = psc_clock_wall_us() - days * 86400LL * PSC_US_PER_S,
-        .tags_kind = STORE_KEYFRAME,
-        .tag_ids = ids,
-        .bytes = "{4096}",
-    };
-    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    static const uint8_t boot[CHUNK_BOOT_BYTES] = {1};
+    static const int64_t values[TABLE_COLUMNS_MAX] = {[COL_BYTES] = 4096};
+    int64_t at_us = psc_clock_wall_us() - days * 86400LL * PSC_US_PER_S;
+    struct tier_chunk c = {.host_id = test_host_enrol(test_store.writer, host),
+                           .span_us = at_us / HOUR_US * HOUR_US,
+                           .n_from = 1,
+                           .n_to = 1,
+                           .at_from_us = at_us,
+                           .at_to_us = at_us,
+                           .snapshots = 1};
+    int tag = test_tag_id(test_store.writer, "slab", host);
+    struct tier_table t;
+    tier_table_init(&t, TABLE_COLUMNS_MAX);
+    assert_int_equal(chunk_writer_snapshot(&t.chunk, 1, at_us, at_us, boot),
+                     PSC_OK);
+    assert_int_equal(
+        chunk_writer_put(&t.chunk, (uint32_t)tag, TAG_BYTES, values), PSC_OK);
+    tier_store_chunk(test_store.owner, &t, &c);
+    tier_settled(test_store.owner, c.host_id, 1, 1);
+    tier_table_fini(&t);
+}
+
+/* How many points, and how many hours, the views show of @host. */
+static const char *shown(const char *host)
+{
+    return test_sql_textf(
+        test_store.reader,
+        "SELECT (SELECT count(*) FROM poolscope.pool_history('%s', 'slab', "
+        "'%s', '-infinity', 'infinity') WHERE bytes = 4096) || ' ' || "
+        "(SELECT count(*) FROM poolscope.pool_hour WHERE host = '%s' "
+        "AND last_bytes = 4096)",
+        host, host, host);
 }
 
 static void partitions_are_made_a_week_ahead(void **state)
 {
     (void)state;
-    static const char ahead[] = "SELECT count(*) FROM poolscope.storage "
-                                "WHERE made_until >= now() + interval '7 days' "
-                                "AND kept_from <= now() - interval '1 day' "
-                                "AND default_rows = 0";
-    assert_int_equal(test_sql_int(test_store.reader, ahead), 6);
+    static const char not_ahead[] =
+        "SELECT count(*) FROM poolscope.storage "
+        "WHERE (made_until >= now() + interval '7 days' "
+        "AND kept_from <= now() - interval '1 day' AND default_rows = 0) "
+        "IS NOT TRUE";
+    assert_int_equal(test_sql_int(test_store.reader, not_ahead), 0);
+    assert_int_equal(test_sql_int(test_store.reader,
+                                  "SELECT count(*) FROM poolscope.storage "
+                                  "WHERE data IN ('tag_chunk', 'event')"),
+                     2);
     (void)maintain();
-    assert_int_equal(test_sql_int(test_store.reader, ahead), 6);
+    assert_int_equal(test_sql_int(test_store.reader, not_ahead), 0);
 }
 
 /* Housekeeping has not run for more than a week. */
@@ -62,47 +88,19 @@ static void rows_without_a_partition_are_counted_and_moved(void **state)
     test_sql(test_store.owner,
              "DO $$ DECLARE p record; BEGIN "
              "FOR p IN DELETE FROM poolscope_data.partition "
-             "WHERE parent = 'snapshot' RETURNING child LOOP "
+             "WHERE parent = 'tag_chunk' RETURNING child LOOP "
              "EXECUTE format('DROP TABLE poolscope_data.%I', p.child); "
              "END LOOP; END $$");
     put_sample("late", 0);
     assert_int_equal(test_sql_int(test_store.reader, waiting), 1);
+    assert_string_equal(shown("late"), "1 1");
     assert_null(strstr(maintain(), "\"partitions_made\": 0"));
     assert_int_equal(test_sql_int(test_store.reader, waiting), 0);
     assert_int_equal(test_sql_int(test_store.owner,
                                   "SELECT count(*) FROM ONLY "
-                                  "poolscope_data.snapshot_default"),
+                                  "poolscope_data.tag_chunk_default"),
                      0);
-    assert_int_equal(test_sql_int(test_store.reader, "SELECT count(*) FROM "
-                                                     "poolscope.pool_now "
-                                                     "WHERE host = 'late'"),
-                     1);
-}
-
-static void one_host_stops_no_other_ones_summaries(void **state)
-{
-    (void)state;
-    static const char summarised[] =
-        "SELECT count(*) FROM poolscope_data.pool_summary "
-        "JOIN poolscope_data.host USING (host_id) WHERE host LIKE 'sum-%'";
-    static const char *const names[] = {"sum-a", "sum-b", "sum-c"};
-    for (int i = 0; i < 3; i++) {
-        put_sample(names[i], 2);
-    }
-    test_sql(test_store.owner,
-             "DO $$ BEGIN EXECUTE format('ALTER TABLE "
-             "poolscope_data.pool_summary ADD CONSTRAINT broken CHECK "
-             "(host_id <> %s)', (SELECT host_id FROM "
-             "poolscope_data.host WHERE host = 'sum-b')); END $$");
-    assert_non_null(strstr(maintain(), "\"failed\": \"summaries of host "));
-    assert_non_null(strstr(maintain(), "\"failed\": null"));
-    assert_int_equal(test_sql_int(test_store.owner, summarised), 2);
-    test_sql(test_store.owner, "ALTER TABLE poolscope_data.pool_summary "
-                               "DROP CONSTRAINT broken; "
-                               "UPDATE poolscope_data.rollup_position "
-                               "SET retry_at = now()");
-    assert_non_null(strstr(maintain(), "\"failed\": null"));
-    assert_int_equal(test_sql_int(test_store.owner, summarised), 3);
+    assert_string_equal(shown("late"), "1 1");
 }
 
 /* A day's partition that cannot be made, since something else has its name. */
@@ -112,22 +110,23 @@ static void one_partition_stops_no_other_one(void **state)
     test_sql(test_store.owner,
              "DO $$ DECLARE p record; BEGIN "
              "FOR p IN DELETE FROM poolscope_data.partition "
-             "WHERE parent IN ('snapshot', 'other_batch') "
+             "WHERE parent IN ('tag_chunk', 'counter_chunk') "
              "AND from_at > now() + interval '5 days' "
              "RETURNING parent, child LOOP "
              "EXECUTE format('DROP TABLE poolscope_data.%I', p.child); "
-             "IF p.parent = 'other_batch' THEN EXECUTE "
+             "IF p.parent = 'counter_chunk' THEN EXECUTE "
              "format('CREATE TABLE poolscope_data.%I ()', p.child); "
              "END IF; END LOOP; END $$");
     static const char late[] = "SELECT string_agg(data, ',') "
                                "FROM poolscope.storage "
                                "WHERE made_until < now() + interval '7 days'";
-    assert_non_null(strstr(maintain(), "\"a partition of other_batch for "));
-    assert_string_equal(test_sql_text(test_store.reader, late), "other_batch");
+    assert_non_null(strstr(maintain(), "\"a partition of counter_chunk for "));
+    assert_string_equal(test_sql_text(test_store.reader, late),
+                        "counter_chunk");
     test_sql(test_store.owner,
              "DO $$ DECLARE t name; BEGIN FOR t IN SELECT tablename "
              "FROM pg_tables WHERE schemaname = 'poolscope_data' AND "
-             "tablename LIKE 'other\\_batch\\_2%' AND tablename NOT IN "
+             "tablename LIKE 'counter\\_chunk\\_2%' AND tablename NOT IN "
              "(SELECT child FROM poolscope_data.partition) LOOP "
              "EXECUTE format('DROP TABLE poolscope_data.%I', t); "
              "END LOOP; END $$");
@@ -137,49 +136,23 @@ static void one_partition_stops_no_other_one(void **state)
 
 /* ------------------------------------------------------------ retention */
 
-static void retention_drops_samples_and_keeps_summaries(void **state)
+static void retention_drops_samples(void **state)
 {
     (void)state;
-    long long host = test_host_enrol(test_store.writer, "old");
-    int tag = test_tag_id(test_store.writer, "slab", "old");
-    char ids[32];
-    (void)snprintf(ids, sizeof(ids), "{%d}", tag);
+    static const char in_default[] =
+        "SELECT count(*) FROM poolscope_data.tag_chunk_default";
     test_sql(test_store.writer,
              "SELECT poolscope_api.setting_set('retention_points', '30 d')");
-    struct test_batch b = {
-        .host_id = host,
-        .session = test_session_claim(test_store.writer, host),
-        .seq = 1,
-        .at_us = psc_clock_wall_us() - 20 * 86400LL * PSC_US_PER_S,
-        .tags_kind = STORE_KEYFRAME,
-        .tag_ids = ids,
-        .bytes = "{4096}",
-    };
-    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
-    static const char in_default[] =
-        "SELECT count(*) FROM poolscope_data.snapshot_default";
+    put_sample("old", 20);
     assert_int_equal(test_sql_int(test_store.owner, in_default), 1);
     assert_non_null(strstr(maintain(), "\"partitions_dropped\": 0"));
     assert_int_equal(test_sql_int(test_store.owner, in_default), 0);
-    static const char history[] =
-        "SELECT count(*) FROM poolscope.pool_history('old', 'slab', 'old', "
-        "'-infinity', 'infinity')";
-    static const char hours[] = "SELECT count(*) FROM poolscope.pool_hour "
-                                "WHERE host = 'old' AND last_bytes = 4096";
-    assert_int_equal(test_sql_int(test_store.reader, history), 1);
-    assert_int_equal(test_sql_int(test_store.reader, hours), 1);
+    assert_string_equal(shown("old"), "1 1");
     test_sql(test_store.writer,
              "SELECT poolscope_api.setting_set('retention_points', '7 d')");
     assert_null(strstr(maintain(), "\"partitions_dropped\": 0"));
-    assert_int_equal(test_sql_int(test_store.reader, history), 0);
-    assert_int_equal(test_sql_int(test_store.reader, hours), 1);
-    /* More of that hour, later still: the summary is not made worse. */
-    b.seq = 2;
-    b.bytes = "{1}";
-    b.tags_kind = STORE_DELTA;
-    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
-    (void)maintain();
-    assert_int_equal(test_sql_int(test_store.reader, hours), 1);
+    assert_string_equal(shown("old"), "0 0");
+    assert_string_equal(shown("late"), "1 1");
 }
 
 static void one_maintainer_works_at_a_time(void **state)
@@ -211,9 +184,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(partitions_are_made_a_week_ahead),
         cmocka_unit_test(rows_without_a_partition_are_counted_and_moved),
-        cmocka_unit_test(one_host_stops_no_other_ones_summaries),
         cmocka_unit_test(one_partition_stops_no_other_one),
-        cmocka_unit_test(retention_drops_samples_and_keeps_summaries),
+        cmocka_unit_test(retention_drops_samples),
         cmocka_unit_test(one_maintainer_works_at_a_time),
         cmocka_unit_test(settings_that_make_no_sense_are_refused),
     };
