@@ -18,28 +18,31 @@ CREATE FUNCTION poolscope_data.convert_table(p_kind text) RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT x.name FROM (VALUES
         ('tags', 'snapshot_v1'), ('counters', 'counter_sample_v1'),
-        ('tag_hours', 'pool_summary'), ('counter_hours', 'counter_summary'))
+        ('tag_hours', 'pool_summary_v1'),
+        ('counter_hours', 'counter_summary_v1'))
         AS x(kind, name)
     WHERE x.kind = p_kind
       AND to_regclass('poolscope_data.' || x.name) IS NOT NULL
 $$;
 
--- Drop what is empty of the first version.
-CREATE FUNCTION poolscope_data.convert_drop() RETURNS void
+-- Drop what is left of the first version. Returns whether anything was.
+CREATE FUNCTION poolscope_data.convert_drop() RETURNS boolean
 LANGUAGE plpgsql SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     old text;
+    dropped boolean := false;
 BEGIN
     FOREACH old IN ARRAY ARRAY['snapshot_v1', 'counter_sample_v1',
-        'other_batch_v1', 'pool_summary', 'counter_summary',
-        'rollup_position']
+        'other_batch_v1', 'pool_summary_v1', 'counter_summary_v1']
     LOOP
         IF to_regclass('poolscope_data.' || old) IS NOT NULL THEN
             EXECUTE format('DROP TABLE %I', old);
+            dropped := true;
         END IF;
         DELETE FROM partition WHERE parent = old;
         DELETE FROM partitioned WHERE parent = old;
     END LOOP;
+    RETURN dropped;
 END $$;
 
 DO $$
@@ -129,14 +132,14 @@ BEGIN
             s.last_bytes::double precision[],
             s.min_bytes::double precision[], s.max_bytes::double precision[],
             s.mean_bytes::double precision[], s.last_outstanding
-        FROM pool_summary s
+        FROM pool_summary_v1 s
         WHERE s.host_id = p_host_id AND s.hour > p_after
         ORDER BY s.hour LIMIT p_max_rows;
     ELSE
         RETURN QUERY
         SELECT s.hour, s.counter_ids, s.first_values, s.last_values,
             s.min_values, s.max_values, s.mean_values, NULL::bigint[]
-        FROM counter_summary s
+        FROM counter_summary_v1 s
         WHERE s.host_id = p_host_id AND s.hour > p_after
         ORDER BY s.hour LIMIT p_max_rows;
     END IF;
@@ -207,12 +210,10 @@ CREATE FUNCTION poolscope_api.convert_end() RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp SET lock_timeout = '2s' AS $$
 BEGIN
-    IF EXISTS (SELECT FROM convert_due)
-       OR to_regclass('poolscope_data.rollup_position') IS NULL THEN
+    IF EXISTS (SELECT FROM convert_due) THEN
         RETURN false;
     END IF;
-    PERFORM convert_drop();
-    RETURN true;
+    RETURN convert_drop();
 END $$;
 
 GRANT EXECUTE ON FUNCTION
