@@ -24,7 +24,7 @@ static const char refusing[] = "poolscope_collector_refusing";
 static const char held_back[] = "poolscope_collector_held_back_total";
 static const char rejected[] = "poolscope_collector_rejected_total";
 
-/* Every snapshot for which @condition (on NEW) holds is refused by @raise. */
+/* Every sample for which @condition (on NEW) holds is refused by @raise. */
 static void refuse(const char *condition, const char *raise)
 {
     test_sql(owner,
@@ -32,7 +32,7 @@ static void refuse(const char *condition, const char *raise)
                        "trigger LANGUAGE plpgsql AS $$ BEGIN IF %s THEN RAISE "
                        "%s; END IF; RETURN NEW; END $$; "
                        "CREATE TRIGGER refuse BEFORE INSERT ON "
-                       "poolscope_data.snapshot FOR EACH ROW "
+                       "poolscope_data.fresh FOR EACH ROW "
                        "EXECUTE FUNCTION poolscope_data.refuse()",
                        condition, raise));
 }
@@ -49,7 +49,8 @@ static void send_one(struct peer *p, bool keyframe)
 }
 
 /* Nothing that a peer can send gets here; so the table refuses it, in words
- * that do not fit and whose cut falls into a character. */
+ * that do not fit and whose cut falls into a character. The samples behind it
+ * build on it: they come again, from a keyframe on. */
 static void a_refused_sample_is_skipped(void **state)
 {
     (void)state;
@@ -66,8 +67,19 @@ static void a_refused_sample_is_skipped(void **state)
         send_one(&p, i == 1);
         send_one(&q, i == 1);
     }
-    assert_true(peer_await_ack(&p, 3, PEER_ACK_S));
     assert_true(peer_await_ack(&q, 3, PEER_ACK_S));
+    assert_int_equal(peer_await_end(&p, PEER_ACK_S), WIRE_REFUSAL_BUSY);
+    assert_int_equal(p.acked, 2);
+    peer_close(&p);
+    assert_string_equal(peer_world_stored(&world, &id), "1 1 1");
+
+    /* What came behind it built on it: sent again as a keyframe. */
+    assert_true(peer_connect(&p, world.port, &id));
+    assert_int_equal(peer_hello(&p), 0);
+    assert_int_equal(peer_open(&p, 1), 2);
+    p.seq = 3;
+    send_one(&p, true);
+    assert_true(peer_await_ack(&p, 3, PEER_ACK_S));
     assert_string_equal(peer_world_stored(&world, &id), "2 2 3");
     assert_string_equal(peer_world_stored(&world, &other), "3 3 3");
     assert_int_equal(peer_world_events(&world, &id, "batch_rejected"), 1);
@@ -91,6 +103,15 @@ static void never_two_samples_in_a_row_are_skipped(void **state)
     for (int i = 1; i <= 4; i++) {
         send_one(&p, i == 1);
     }
+    assert_int_equal(peer_await_end(&p, PEER_ACK_S), WIRE_REFUSAL_BUSY);
+    assert_int_equal(p.acked, 1);
+    peer_close(&p);
+    assert_true(peer_connect(&p, world.port, &id));
+    assert_int_equal(peer_hello(&p), 0);
+    assert_int_equal(peer_open(&p, 1), 1);
+    p.seq = 2;
+    send_one(&p, true);
+    send_one(&p, false);
     assert_false(peer_await_ack(&p, 2, 10));
     assert_int_equal(world_metric(&world, rejected), before + 1);
     accept_all();
