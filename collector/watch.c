@@ -35,7 +35,10 @@ enum {
 #define RETRY_US            (60 * PSC_US_PER_S)
 #define SAVE_US             (300 * PSC_US_PER_S)
 #define AHEAD_US            (3600 * PSC_US_PER_S) /* as the store has it */
-#define BUILD_US            (2 * PSC_US_PER_S)
+#define POLL_US             (3 * PSC_US_PER_S)
+/* What is settled is still among the fresh rows for an hour. */
+#define FRESH_US (1800 * PSC_US_PER_S)
+#define BUILD_US (2 * PSC_US_PER_S)
 
 struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
 {
@@ -228,7 +231,6 @@ static int take_host(struct watch *w, const PGresult *res, int row)
         h->behind_us = 0;
     }
     h->target_n = n;
-    h->settled_n = pgresult_int64(res, row, 3);
     h->view.interval_us = interval_us > 0 ? interval_us : DEFAULT_INTERVAL_US;
     if (n > h->position_n && !h->pending) {
         h->pending = true;
@@ -257,7 +259,7 @@ static int poll_hosts(struct watch *w)
     }
     if (rc == PSC_OK) {
         if (PQntuples(res) > 0) {
-            w->horizon = (uint32_t)pgresult_int32(res, 0, 4);
+            w->horizon = (uint32_t)pgresult_int32(res, 0, 3);
             w->polled = true;
         }
         w->polled_us = now_us;
@@ -266,20 +268,23 @@ static int poll_hosts(struct watch *w)
     return rc;
 }
 
-static bool is_live(const struct watch_host *h)
+/* Whether the host's rows that are new are sure to be there, and to be all. */
+static bool is_live(const struct watch_host *h, int64_t now_us)
 {
-    return h->view.detect != NULL && h->settled_n <= h->position_n;
+    return h->view.detect != NULL && h->behind_us != 0 &&
+           now_us - h->behind_us < FRESH_US;
 }
 
 static int feed_live(struct watch *w)
 {
     struct watch_host *some[PAGE_HOSTS];
     uint32_t most = PAGE_HOSTS;
+    int64_t now_us = psc_clock_mono_us();
     for (uint32_t at = 0; at < w->n_pending && !atomic_load(w->stop);) {
         uint32_t n = 0;
         uint32_t end = at;
         for (; end < w->n_pending && n < most; end++) {
-            if (is_live(w->pending[end])) {
+            if (is_live(w->pending[end], now_us)) {
                 some[n++] = w->pending[end];
             }
         }
@@ -307,7 +312,7 @@ static int build_some(struct watch *w)
         if (now_us - start_us > BUILD_US) {
             break;
         }
-        if (h->position_n >= h->target_n || is_live(h) ||
+        if (h->position_n >= h->target_n || is_live(h, start_us) ||
             now_us < h->retry_us) {
             continue;
         }
@@ -341,7 +346,8 @@ static void keep_pending(struct watch *w)
 
 static int look(struct watch *w)
 {
-    int rc = poll_hosts(w);
+    bool due = !w->polled || psc_clock_mono_us() - w->polled_us >= POLL_US;
+    int rc = due ? poll_hosts(w) : PSC_OK;
     if (rc != PSC_OK || w->n_pending == 0) {
         return rc;
     }

@@ -12,7 +12,6 @@
 struct watch_host {
     int64_t host_id;
     int64_t target_n;    /* newest n that the database has told of */
-    int64_t settled_n;   /* as of then: rows up to here may be gone */
     int64_t position_n;  /* looked at up to here; 0: never */
     int64_t fed_n;       /* last row fed; beyond position_n within a look */
     int64_t saved_n;     /* position that the database has of it */

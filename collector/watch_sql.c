@@ -17,7 +17,7 @@ enum { BINARY = 1, FIRST_TAGS = 4096, TAG_ID_MAX = 1 << 26 };
 static const struct {
     const char *name, *sql;
 } statements[] = {
-    {"feed_hosts", "SELECT host_id, n, interval_us, settled_n, horizon "
+    {"feed_hosts", "SELECT host_id, n, interval_us, horizon "
                    "FROM poolscope_api.feed_hosts($1)"},
     {"feed_begin", "SELECT seen_n, tags_n, counters_n "
                    "FROM poolscope_api.feed_begin($1)"},

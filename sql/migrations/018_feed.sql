@@ -9,16 +9,12 @@ DROP FUNCTION poolscope_api.host_positions(),
 -- all). What that call did not see was written by a transaction that its
 -- snapshot took for running, or by a later one; so a look at each cursor's
 -- xmin finds them, and costs no index that every sample would have to keep.
--- Fresh rows up to settled_n may be gone.
 CREATE FUNCTION poolscope_api.feed_hosts(p_since xid)
-RETURNS TABLE (host_id bigint, n bigint, interval_us bigint,
-               settled_n bigint, horizon xid)
+RETURNS TABLE (host_id bigint, n bigint, interval_us bigint, horizon xid)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
     SELECT c.host_id, c.n,
         (SELECT s.interval_us FROM host_state s WHERE s.host_id = c.host_id),
-        (SELECT greatest(t.tags_n, t.counters_n) FROM host_settle t
-         WHERE t.host_id = c.host_id),
         pg_snapshot_xmin(pg_current_snapshot())::xid
     FROM ingest_cursor c
     WHERE c.n > 0 AND (p_since IS NULL OR age(c.xmin) <= age(p_since))

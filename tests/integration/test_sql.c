@@ -571,51 +571,6 @@ static void a_stream_elsewhere_is_told(void **state)
         "1");
 }
 
-/* ---------------------------------------------------- rows for detection */
-
-static void the_worker_reads_rows_from_a_keyframe_on(void **state)
-{
-    (void)state;
-    long long host = test_host_enrol(test_store.writer, "worker");
-    int tag = test_tag_id(test_store.writer, "slab", "worker");
-    char ids[32];
-    (void)snprintf(ids, sizeof(ids), "{%d}", tag);
-    struct test_batch b = {
-        .host_id = host,
-        .session = test_session_claim(test_store.writer, host),
-        .tag_ids = ids,
-        .bytes = "{4096}",
-        .tags_gone = "{}",
-    };
-    int64_t begin_us = psc_clock_wall_us() - 600 * PSC_US_PER_S;
-    for (int i = 1; i <= 10; i++) {
-        b.seq = i;
-        b.at_us = begin_us + i * PSC_US_PER_S;
-        b.tags_kind = i % 4 == 1 ? STORE_KEYFRAME : STORE_DELTA;
-        assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
-    }
-    static const char sql[] =
-        "SELECT string_agg(n::text, ' ' ORDER BY n) FROM "
-        "poolscope_api.tag_rows(%lld, %d, 'epoch'::timestamptz + "
-        "%lld * interval '1 us', %d)";
-    assert_string_equal(test_sql_textf(test_store.writer, sql, host, 0,
-                                       (long long)(begin_us + 7 * PSC_US_PER_S),
-                                       100),
-                        "5 6 7 8 9 10");
-    assert_string_equal(test_sql_textf(test_store.writer, sql, host, 0, 0LL, 3),
-                        "1 2 3");
-    assert_string_equal(
-        test_sql_textf(test_store.writer, sql, host, 8, 0LL, 100), "9 10");
-    assert_string_equal(
-        test_sql_textf(test_store.writer, sql, host, 10, 0LL, 100), "");
-    assert_string_equal(
-        test_sql_textf(test_store.writer,
-                       "SELECT n FROM poolscope_api.host_positions() "
-                       "WHERE host_id = %lld",
-                       host),
-        "10");
-}
-
 static void room_is_told_from_the_newest_counters(void **state)
 {
     (void)state;
@@ -667,7 +622,6 @@ int main(void)
         cmocka_unit_test(hosts_tell_how_they_fare),
         cmocka_unit_test(events_are_stored_once),
         cmocka_unit_test(a_stream_elsewhere_is_told),
-        cmocka_unit_test(the_worker_reads_rows_from_a_keyframe_on),
         cmocka_unit_test(room_is_told_from_the_newest_counters),
     };
     return cmocka_run_group_tests(tests, test_store_begin, test_store_end);
