@@ -10,7 +10,8 @@ ALTER TABLE poolscope_data.host_settle
 -- What has to be over before a slot is counted, and before it is emptied.
 ALTER TABLE poolscope_data.fresh_slot
     ADD closed_xid xid8,
-    ADD settled_xid xid8;           -- when all its rows were first seen settled
+    ADD settled_xid xid8,           -- when all its rows were first seen
+    ADD settled_at timestamptz;     -- settled
 
 -- Rows of usual size lie as they are: trying to compress them gains nothing.
 DO $$
@@ -323,8 +324,9 @@ SET search_path = poolscope_data, pg_temp AS $$
               AND f.counters_kind > 0))
 $$;
 
--- Empty one slot if it may be: closed for an hour, all rows settled, and
--- nobody left who saw them otherwise. The lock waits for readers, and those
+-- Empty one slot if it may be: all rows have been settled for an hour, in which
+-- detection reads what it has not seen yet, and nobody is left who saw them
+-- otherwise. The lock waits for readers, and those
 -- that come meanwhile wait for it, so it soon gives up.
 CREATE FUNCTION poolscope_data.slot_empty(p_slot smallint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -333,25 +335,27 @@ DECLARE
     s fresh_slot;
 BEGIN
     SELECT * INTO s FROM fresh_slot WHERE slot = p_slot FOR UPDATE;
-    IF s.present OR s.closed_at IS NULL OR NOT is_over(s.closed_xid)
-       OR s.closed_at > now() - interval '1 hour' THEN
+    IF s.present OR s.closed_at IS NULL
+       OR s.closed_at > now() - interval '1 hour'
+       OR s.settled_at > now() - interval '1 hour'
+       OR NOT is_over(coalesce(s.settled_xid, s.closed_xid)) THEN
         RETURN false;
     END IF;
-    IF s.settled_xid IS NULL OR NOT is_over(s.settled_xid) THEN
-        IF s.settled_xid IS NULL AND slot_is_settled(p_slot) THEN
-            UPDATE fresh_slot SET settled_xid = pg_current_xact_id()
-            WHERE slot = p_slot;
-        END IF;
+    IF s.settled_xid IS NULL THEN
+        UPDATE fresh_slot
+        SET settled_xid = pg_current_xact_id(), settled_at = now()
+        WHERE slot = p_slot AND slot_is_settled(p_slot);
         RETURN false;
     END IF;
     EXECUTE format('LOCK TABLE fresh_%s IN ACCESS EXCLUSIVE MODE', p_slot);
     IF NOT slot_is_settled(p_slot) THEN
-        UPDATE fresh_slot SET settled_xid = NULL WHERE slot = p_slot;
+        UPDATE fresh_slot SET settled_xid = NULL, settled_at = NULL
+        WHERE slot = p_slot;
         RETURN false;
     END IF;
     EXECUTE format('TRUNCATE fresh_%s', p_slot);
     UPDATE fresh_slot SET opened_at = NULL, closed_at = NULL,
-        closed_xid = NULL, settled_xid = NULL
+        closed_xid = NULL, settled_xid = NULL, settled_at = NULL
     WHERE slot = p_slot;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN

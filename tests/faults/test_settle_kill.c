@@ -189,7 +189,8 @@ static void turn(PGconn *owner)
     (void)test_sql_textf(owner,
                          "UPDATE poolscope_data.fresh_slot SET opened_at = "
                          "opened_at - interval '%1$d min', closed_at = "
-                         "closed_at - interval '%1$d min' RETURNING 1",
+                         "closed_at - interval '%1$d min', settled_at = "
+                         "settled_at - interval '%1$d min' RETURNING 1",
                          20 + rand() % 60);
     (void)test_sql_text(owner, "SELECT poolscope_api.fresh_turn()");
 }

@@ -51,7 +51,8 @@ static void pass_time(int minutes)
     (void)test_sql_textf(test_store.owner,
                          "UPDATE poolscope_data.fresh_slot SET opened_at = "
                          "opened_at - interval '%1$d min', closed_at = "
-                         "closed_at - interval '%1$d min' RETURNING 1",
+                         "closed_at - interval '%1$d min', settled_at = "
+                         "settled_at - interval '%1$d min' RETURNING 1",
                          minutes);
 }
 
@@ -102,7 +103,7 @@ static void tidy(void)
              "poolscope_data.counter_chunk;"
              "UPDATE poolscope_data.fresh_slot SET present = slot = 0, "
              "opened_at = CASE slot WHEN 0 THEN now() END, closed_at = NULL, "
-             "closed_xid = NULL, settled_xid = NULL");
+             "closed_xid = NULL, settled_xid = NULL, settled_at = NULL");
 }
 
 static int set_up(void **state)
@@ -110,6 +111,16 @@ static int set_up(void **state)
     (void)state;
     tidy();
     return 0;
+}
+
+/* An hour for the ring to see that a slot is settled, and another to be sure.
+ */
+static void empty(void)
+{
+    pass_time(60);
+    (void)turn();
+    pass_time(60);
+    (void)turn();
 }
 
 /* ----------------------------------------------------------------- tests */
@@ -138,9 +149,12 @@ static void a_settled_slot_is_emptied_an_hour_later(void **state)
     fresh_check(test_store.owner, &h);
     assert_string_equal(turn(), "f 0 1");
     pass_time(2);
-    (void)turn(); /* sees that all is settled, and goes on to another slot */
+    assert_string_equal(turn(), "t 0 2"); /* it sees that all is settled */
+    pass_time(59);
+    assert_string_equal(turn(), "f 0 2");
     assert_int_equal(rows_in(slot), 5);
-    assert_string_equal(turn(), "f 1 1");
+    pass_time(1);
+    assert_string_equal(turn(), "t 1 2");
     assert_int_equal(rows_in(slot), 0);
     assert_int_equal(rows_in((slot + 1) % SLOTS), 1);
     fresh_host_fini(&h);
@@ -159,15 +173,11 @@ static void rows_that_are_not_settled_stay(void **state)
         host_goes_on(&hosts[i], i != 1, i == 1);
     }
     assert_int_equal(fresh_settle(test_store.writer), 0);
-    pass_time(70);
-    for (int i = 0; i < 3; i++) {
-        (void)turn();
-    }
+    empty();
     assert_int_equal(rows_in(slot), 15);
     host_goes_on(&hosts[2], false, true);
     assert_int_equal(fresh_settle(test_store.writer), 0);
-    (void)turn();
-    (void)turn();
+    empty();
     assert_int_equal(rows_in(slot), 0);
     for (int i = 0; i < 3; i++) {
         fresh_check(test_store.owner, &hosts[i]);
@@ -181,9 +191,7 @@ static void rows_without_tables_stop_nothing(void **state)
     struct fresh_host h;
     host_new(&h, false, false);
     int slot = close_slot();
-    pass_time(70);
-    (void)turn();
-    (void)turn();
+    empty();
     assert_int_equal(rows_in(slot), 0);
     fresh_host_fini(&h);
 }
@@ -199,14 +207,10 @@ static void old_snapshots_keep_their_rows(void **state)
     test_sql(test_store.reader, "BEGIN ISOLATION LEVEL REPEATABLE READ; "
                                 "SELECT count(*) FROM poolscope.host");
     assert_int_equal(fresh_settle(test_store.writer), 0);
-    pass_time(70);
-    for (int i = 0; i < 3; i++) {
-        (void)turn();
-    }
+    empty();
     assert_int_equal(rows_in(slot), 5);
     test_sql(test_store.reader, "COMMIT");
-    (void)turn();
-    (void)turn();
+    empty();
     assert_int_equal(rows_in(slot), 0);
     fresh_host_fini(&h);
 }
@@ -224,21 +228,15 @@ static void late_rows_are_not_lost(void **state)
     int slot = close_slot();
     host_goes_on(&h, true, true);
     assert_int_equal(fresh_settle(test_store.writer), 0);
-    pass_time(70);
-    for (int i = 0; i < 3; i++) {
-        (void)turn();
-    }
+    empty();
     assert_int_equal(rows_in(slot), 5);
     test_sql(other, "COMMIT");
-    for (int i = 0; i < 3; i++) {
-        (void)turn();
-    }
+    empty();
     assert_int_equal(rows_in(slot), 6);
     fresh_store(test_store.owner, &late, hours_ago(1), 0, true, true, false);
     assert_int_equal(fresh_settle(test_store.writer), 0);
     fresh_check(test_store.owner, &late);
-    (void)turn();
-    (void)turn();
+    empty();
     assert_int_equal(rows_in(slot), 0);
     PQfinish(other);
     fresh_host_fini(&h);
@@ -254,8 +252,9 @@ static void readers_are_not_waited_for(void **state)
     int slot = close_slot();
     host_goes_on(&h, true, true);
     assert_int_equal(fresh_settle(test_store.writer), 0);
-    pass_time(70);
+    pass_time(60);
     (void)turn();
+    pass_time(60);
     PGconn *other = test_database_connect(&test_store.db, DATABASE_OWNER);
     test_sql(other, "BEGIN; LOCK TABLE poolscope_data.fresh IN ACCESS SHARE "
                     "MODE");
@@ -319,7 +318,14 @@ static void a_full_ring_grows_the_present_slot(void **state)
         host_goes_on(&hosts[i], true, true);
     }
     assert_int_equal(fresh_settle(test_store.writer), 0);
-    for (int i = 0; i < 20; i++) {
+    (void)turn();
+    pass_time(59);
+    for (int i = 0; i < 2; i++) {
+        (void)turn();
+        assert_int_equal(present(), last);
+    }
+    pass_time(1);
+    for (int i = 0; i < SLOTS; i++) {
         (void)turn();
     }
     for (int i = 0; i < SLOTS; i++) {
@@ -342,9 +348,7 @@ static void a_restored_ring_turns(void **state)
     test_sql(test_store.owner, "UPDATE poolscope_data.fresh_slot SET "
                                "closed_xid = '4000000000000' "
                                "WHERE closed_at IS NOT NULL");
-    pass_time(70);
-    (void)turn();
-    (void)turn();
+    empty();
     assert_int_equal(rows_in(slot), 0);
     fresh_host_fini(&h);
 }
