@@ -1,6 +1,7 @@
 /* A leak that opens and ends while nobody detects is told afterwards as an
  * uninterrupted run would have told it: two hosts have the same samples, one
- * is watched all the time, the other's are looked at when all is over. */
+ * is watched all the time, the other's are looked at when all is over and most
+ * of them are in chunks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -136,6 +137,9 @@ static void what_nobody_watched_is_told_as_if_watched(void **state)
     send_history(&p, FIRST, 0);
     await_resolved("watched");
     peer_close(&p);
+    world_await(&world, FOUND_S,
+                "SELECT (SELECT count(*) > 10 FROM poolscope_data.tag_chunk) "
+                "AND count(*) > 10 FROM poolscope_data.counter_chunk");
 
     /* Another process has the lock, and dies. */
     world_collector_stop(&world, SIGKILL);
