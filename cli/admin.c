@@ -7,6 +7,7 @@
 #include "cli/query.h"
 #include "sql/embedded.h"
 #include "sql/migrate.h"
+#include "sql/module.h"
 
 /* --- host --- */
 
@@ -178,6 +179,9 @@ static int migrate_command(struct cli *cli, const struct command *command,
         rc = migrate_run(conninfo, &applied, &err);
     }
     free(conninfo);
+    if (rc == 0) {
+        module_use(&cli->options.database);
+    }
     if (rc != 0) {
         cli_fail(&err);
         return rc == PSC_CONFIG ? CLI_USAGE : CLI_FAILURE;

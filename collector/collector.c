@@ -33,6 +33,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "sql/migrate.h"
+#include "sql/module.h"
 
 enum {
     TICK_MS = 2000,
@@ -88,6 +89,9 @@ static int prepare_schema(struct collector *c, struct psc_error *err)
                                err);
         rc = rc == PSC_OK ? migrate_run(owner, NULL, err) : rc;
         free(owner);
+        if (rc == PSC_OK) {
+            module_use(&c->options->database);
+        }
     }
     if (rc == PSC_OK) {
         rc = database_conninfo(&c->options->database, DATABASE_WRITER,

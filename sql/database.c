@@ -102,6 +102,7 @@ static const char *role_name(enum database_role role)
     switch (role) {
     case DATABASE_READER: return "poolscope_reader";
     case DATABASE_WRITER: return "poolscope_writer";
+    case DATABASE_SUPERUSER: return EMBEDDED_SUPERUSER;
     case DATABASE_OWNER: break;
     }
     return "poolscope_owner";

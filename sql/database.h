@@ -23,9 +23,10 @@
  * conninfo. With a DSN the DSN's own user is used, who must be a member of
  * the role (or a superuser). */
 enum database_role {
-    DATABASE_READER, /* views and their functions: questions */
-    DATABASE_WRITER, /* schema poolscope_api: collector, administration */
-    DATABASE_OWNER,  /* migrations */
+    DATABASE_READER,    /* views and their functions: questions */
+    DATABASE_WRITER,    /* schema poolscope_api: collector, administration */
+    DATABASE_OWNER,     /* migrations */
+    DATABASE_SUPERUSER, /* module.h; with a DSN it is its user */
 };
 
 struct database_options {

@@ -15,9 +15,6 @@
 
 enum { OLDEST_SERVER = 150000 };
 
-/* Any fixed number that others will not take by chance. */
-#define LOCK_KEY "7003015200198430001"
-
 /* Keep the server's words, on one line. */
 static int explain(PGconn *conn, const PGresult *result, const char *what,
                    struct psc_error *err)
@@ -259,7 +256,7 @@ int migrate_connection(PGconn *conn, int *applied, struct psc_error *err)
     int count = 0;
     int rc = check_server(conn, err);
     if (rc == PSC_OK) {
-        rc = run(conn, "SELECT pg_advisory_lock(" LOCK_KEY ")",
+        rc = run(conn, "SELECT pg_advisory_lock(" MIGRATE_LOCK_KEY ")",
                  "wait for other migrations", err);
     }
     if (rc != PSC_OK) {
@@ -268,7 +265,7 @@ int migrate_connection(PGconn *conn, int *applied, struct psc_error *err)
     rc = apply_missing(conn, &count, err);
     (void)!run(conn,
                "RESET ROLE; RESET client_min_messages;"
-               "SELECT pg_advisory_unlock(" LOCK_KEY ")",
+               "SELECT pg_advisory_unlock(" MIGRATE_LOCK_KEY ")",
                "unlock", NULL);
     if (applied != NULL) {
         *applied = count;

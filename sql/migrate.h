@@ -12,6 +12,10 @@
 
 #include "common/error.h"
 
+/* The advisory lock of who changes the schema. Any fixed number that others
+ * will not take by chance. */
+#define MIGRATE_LOCK_KEY "7003015200198430001"
+
 struct migration {
     int version;              /* 1, 2, 3, … without holes */
     const char *name;         /* "001_tables.sql" */
