@@ -38,7 +38,7 @@ enum {
 #define POLL_US             (3 * PSC_US_PER_S)
 /* What is settled is still among the fresh rows for an hour. */
 #define FRESH_US (1800 * PSC_US_PER_S)
-#define BUILD_US (2 * PSC_US_PER_S)
+#define BUILD_US (3 * PSC_US_PER_S)
 
 struct watch *watch_new(struct metrics *metrics, const atomic_bool *stop)
 {
