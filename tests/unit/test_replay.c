@@ -151,7 +151,7 @@ static void make_sample(struct tier_table *tags, struct tier_table *counters,
     now->tags_row = (struct row){.kind = STORED_NONE};
     now->counters_row = (struct row){.kind = STORED_NONE};
     now->n = s == 0 ? 7 : before->n + 1 + (below(9) == 0 ? below(4) : 0);
-    now->at_us = START_US + s * 2 * MINUTE_US + below(PSC_US_PER_S);
+    now->at_us = START_US + s * (2 * MINUTE_US) + below(PSC_US_PER_S);
     if (below(s == 0 ? 3 : 150) == 0) {
         now->at_us += below(2) == 0 ? 20 * 365 * DAY_US : -40 * 365 * DAY_US;
     }
