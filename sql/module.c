@@ -83,11 +83,10 @@ static int copy_library(const char *from, const char *to, struct psc_error *err)
     int rc = psc_file_read(from, &new, err);
     if (rc == PSC_OK &&
         (psc_file_read(to, &old, NULL) != PSC_OK || !same(&new, &old))) {
+        mode_t before = umask(0);
         rc = psc_file_write(to, (struct psc_bytes){new.data, new.len},
                             ALL_MAY_READ, err);
-    }
-    if (rc == PSC_OK && chmod(to, ALL_MAY_READ) != 0) {
-        rc = psc_error_set(err, PSC_PERMISSION, "chmod %s", to);
+        (void)umask(before);
     }
     psc_buf_fini(&new);
     psc_buf_fini(&old);
