@@ -27,6 +27,17 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Rows of fresh only come, until a whole slot is emptied. A vacuum would find
+-- nothing to do but mark pages, and each would be logged as a whole once more.
+DO $$
+BEGIN
+    FOR i IN 0 .. 7 LOOP
+        EXECUTE format('ALTER TABLE poolscope_data.fresh_%s '
+                       'SET (autovacuum_vacuum_insert_threshold = -1, '
+                       'toast.autovacuum_vacuum_insert_threshold = -1)', i);
+    END LOOP;
+END $$;
+
 DROP FUNCTION poolscope_api.unit_lock(bigint[]);
 DROP FUNCTION poolscope_api.batch_store(bigint, bigint, uuid, bigint, bigint,
     bigint, timestamptz, timestamptz, uuid, timestamptz, bigint, smallint,
@@ -171,13 +182,15 @@ SET search_path = poolscope_data, pg_temp
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     outcomes text[];
-    present smallint := (SELECT f.slot FROM fresh_slot f WHERE f.present);
+    present smallint;
     -- A little less than in_range(): nothing is moved out of it below.
     soon timestamptz := now() + interval '59 minutes';
     halted_host bigint;
     halted_session bigint;
     b unit_batch;
 BEGIN
+    SELECT f.slot INTO STRICT present FROM fresh_slot f WHERE f.present;
+
     -- In one order: two collectors that hold the same hosts for a moment wait
     -- instead of deadlocking.
     PERFORM FROM ingest_cursor c WHERE c.host_id = ANY (p_host_ids)
