@@ -70,7 +70,7 @@ struct settle {
     struct metrics *metrics;
     const atomic_bool *stop;
     PGconn *conn;          /* of the present pass */
-    PGconn *prepared_on;   /* where the statements are */
+    unsigned n_prepared;   /* statements that this connection has */
     struct psc_error *err; /* of the present pass */
     int64_t deadline_us;   /* monotonic: of the present pass */
     struct settle_pack tags, counters;
@@ -111,7 +111,7 @@ void settle_free(struct settle *s)
 
 void settle_forget_connection(struct settle *s)
 {
-    s->prepared_on = NULL;
+    s->n_prepared = 0;
 }
 
 /* ---- statements ---- */
@@ -134,17 +134,17 @@ static int failed(struct settle *s, const PGresult *res)
 static int prepare(struct settle *s, PGconn *conn)
 {
     s->conn = conn;
-    for (unsigned i = 0; i < STATEMENTS && s->prepared_on != conn; i++) {
-        PGresult *res =
-            PQprepare(conn, statements[i].name, statements[i].sql, 0, NULL);
+    while (s->n_prepared < STATEMENTS) {
+        PGresult *res = PQprepare(conn, statements[s->n_prepared].name,
+                                  statements[s->n_prepared].sql, 0, NULL);
         int rc =
             PQresultStatus(res) == PGRES_COMMAND_OK ? PSC_OK : failed(s, res);
         PQclear(res);
         if (rc != PSC_OK) {
             return rc;
         }
+        s->n_prepared++;
     }
-    s->prepared_on = conn;
     return PSC_OK;
 }
 

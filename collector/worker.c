@@ -29,7 +29,6 @@
 enum {
     PASS_MS = 2000,
     BEHIND_MS = 100, /* between passes when there is more to settle */
-    SLOTS = 8,       /* of fresh samples */
     CONNECT_STEP_MS = 100,
     CONNECT_MS = 10000,
     RETRY_MS = 2000,
@@ -48,7 +47,7 @@ struct worker {
     pthread_cond_t wake;
     int fd;                /* ours for life: a duplicate of the newest socket */
     int64_t maintain_us;   /* thread only: monotonic, when it is due */
-    bool is_full;          /* thread only: no slot is empty, and it is told */
+    bool is_stuck;         /* thread only: the ring does not turn, as told */
     struct watch *watch;   /* thread only */
     struct settle *settle; /* thread only */
     struct convert convert; /* thread only */
@@ -170,27 +169,22 @@ static bool maintain(struct worker *w, PGconn *conn)
     return PQstatus(conn) == CONNECTION_OK;
 }
 
-static void tell_slots(struct worker *w, bool turned, unsigned n_full)
+static void tell_stuck(struct worker *w, bool is_stuck)
 {
-    bool is_full = n_full == SLOTS - 1 && !turned;
-    metrics_set(w->metrics, fresh_full, n_full);
-    if (is_full != w->is_full) {
-        if (is_full) {
-            psc_log_warn("housekeeping: no slot of fresh samples is empty, "
-                         "the present one grows");
-        } else {
-            psc_log_info("housekeeping: slots of fresh samples are emptied "
-                         "again");
-        }
+    if (is_stuck && !w->is_stuck) {
+        psc_log_warn("housekeeping: no slot of fresh samples can be emptied, "
+                     "the present one grows");
+    } else if (w->is_stuck && !is_stuck) {
+        psc_log_info("housekeeping: slots of fresh samples are emptied again");
     }
-    w->is_full = is_full;
+    w->is_stuck = is_stuck;
 }
 
 /* Turn the ring of fresh samples. Returns false when the connection is of no
  * use any more. */
 static bool turn(struct worker *w, PGconn *conn)
 {
-    PGresult *res = PQexec(conn, "SELECT turned, full_slots "
+    PGresult *res = PQexec(conn, "SELECT full_slots, stuck "
                                  "FROM poolscope_api.fresh_turn()");
     if (PQresultStatus(res) != PGRES_TUPLES_OK) {
         if (!atomic_load(&w->stop)) {
@@ -200,9 +194,10 @@ static bool turn(struct worker *w, PGconn *conn)
             psc_log_warn("housekeeping: %s", why.msg);
             metrics_add(w->metrics, worker_failures, 1);
         }
-    } else if (PQntuples(res) > 0 && PQgetisnull(res, 0, 1) == 0) {
-        tell_slots(w, strcmp(PQgetvalue(res, 0, 0), "t") == 0,
-                   (unsigned)strtoul(PQgetvalue(res, 0, 1), NULL, 10));
+    } else if (PQntuples(res) > 0 && PQgetisnull(res, 0, 0) == 0) {
+        metrics_set(w->metrics, fresh_full,
+                    strtoul(PQgetvalue(res, 0, 0), NULL, 10));
+        tell_stuck(w, strcmp(PQgetvalue(res, 0, 1), "t") == 0);
     }
     PQclear(res);
     return PQstatus(conn) == CONNECTION_OK;

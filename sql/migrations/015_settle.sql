@@ -145,7 +145,9 @@ BEGIN
             coalesce(c.last_at < now() - greatest(interval '90 minutes',
                 2 * h.interval_us * interval '1 microsecond'), true)
             AND (NOT in_range(k.newest_at) OR now()
-                 > span_of(x.span, k.newest_at) + x.span) AS quiet
+                 > span_of(x.span, k.newest_at) + x.span) AS quiet,
+            coalesce(c.last_at >= span_of(x.span, k.newest_at) + 2 * x.span,
+                     false) AS ended
         FROM ingest_cursor c
         LEFT JOIN host_settle s USING (host_id)
         LEFT JOIN host_state h USING (host_id)
@@ -160,7 +162,8 @@ BEGIN
           AND (s.retry_at IS NULL OR s.retry_at <= now())
           AND (k.from_at IS NULL
                OR span_of(x.span, k.from_at) <> span_of(x.span, k.newest_at)
-               OR coalesce(c.last_at < now() - interval '90 minutes', true))
+               OR coalesce(c.last_at < now() - interval '90 minutes', true)
+               OR c.last_at >= span_of(x.span, k.newest_at) + 2 * x.span)
         ORDER BY hashint8extended(c.host_id, pg_backend_pid()), k.kind
     LOOP
         EXIT WHEN left_over <= 0;
@@ -177,7 +180,8 @@ BEGIN
             upto_n := settle_end(d.host_id, d.kind, d.settled_n, d.newest_n,
                                  d.span, d.newest_at);
         END IF;
-        IF from_at IS NOT NULL AND (upto_n IS NOT NULL
+        -- A table may also end while its host goes on with the other one.
+        IF from_at IS NOT NULL AND (upto_n IS NOT NULL OR d.ended
             OR d.quiet AND settle_silent(d.host_id, d.n))
         THEN
             host_id := d.host_id;
@@ -362,17 +366,19 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
--- Empty a slot, and go to an empty one when the present one is an hour old or
--- over a gigabyte. A slot that something keeps from being emptied is passed
--- over; when none is empty, the present one grows.
+-- Empty a slot, and go to an empty one when the present one is an hour old, or
+-- large while others are to spare. A slot that something keeps from being
+-- emptied is passed over; when none is empty, the present one grows.
 CREATE FUNCTION poolscope_api.fresh_turn(
     OUT turned boolean, OUT emptied integer, OUT full_slots integer,
-    OUT bytes bigint)
+    OUT stuck boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     s fresh_slot;
     next_slot smallint;
+    empty bigint;
+    aged boolean;
 BEGIN
     turned := false;
     emptied := 0;
@@ -392,9 +398,11 @@ BEGIN
     SELECT o.slot INTO next_slot FROM fresh_slot o
     WHERE NOT o.present AND o.opened_at IS NULL
     ORDER BY (o.slot - s.slot + 8) % 8 LIMIT 1;
-    bytes := pg_table_size(format('poolscope_data.fresh_%s', s.slot)::regclass);
-    IF next_slot IS NOT NULL AND (s.opened_at <= now() - interval '1 hour'
-                                  OR bytes > 1024 * 1024 * 1024) THEN
+    empty := (SELECT count(*) FROM fresh_slot WHERE opened_at IS NULL);
+    aged := s.opened_at <= now() - interval '1 hour';
+    IF empty > 0 AND (aged OR empty > 2 AND pg_table_size(
+            format('poolscope_data.fresh_%s', s.slot)::regclass) > 1 << 30)
+    THEN
         UPDATE fresh_slot SET present = false, closed_at = now(),
             closed_xid = pg_current_xact_id()
         WHERE slot = s.slot;
@@ -404,6 +412,7 @@ BEGIN
     END IF;
     full_slots := (SELECT count(*) FROM fresh_slot
                    WHERE NOT present AND opened_at IS NOT NULL);
+    stuck := aged AND NOT turned;
 END $$;
 
 -- ------------------------------------------------------------- housekeeping

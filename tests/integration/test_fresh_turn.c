@@ -25,8 +25,9 @@ enum { SLOTS = 8 };
 static const char *turn(void)
 {
     return test_sql_text(test_store.writer,
-                         "SELECT concat(turned, ' ', emptied, ' ', full_slots) "
-                         "FROM poolscope_api.fresh_turn()");
+                         "SELECT concat_ws(' ', turned, emptied, full_slots, "
+                         "CASE WHEN stuck THEN 'stuck' END) FROM "
+                         "poolscope_api.fresh_turn()");
 }
 
 static int present(void)
@@ -311,7 +312,7 @@ static void a_full_ring_grows_the_present_slot(void **state)
     int last = present();
     for (int i = 0; i < 5; i++) {
         pass_time(60);
-        assert_string_equal(turn(), "f 0 7");
+        assert_string_equal(turn(), "f 0 7 stuck");
         assert_int_equal(present(), last);
     }
     for (int i = 0; i < SLOTS; i++) {

@@ -346,6 +346,26 @@ static void backlogs_are_not_silence(void **state)
     fresh_host_fini(&h);
 }
 
+/* An agent is told to send no counters any more. */
+static void a_table_may_end_alone(void **state)
+{
+    (void)state;
+    struct fresh_host h;
+    host_new(&h, MINUTE_US);
+    for (int64_t at = hours_ago(5); at <= hours_ago(2); at += 2 * MINUTE_US) {
+        change(&h, false);
+        fresh_store(test_store.owner, &h, at, 0, true, at < hours_ago(4),
+                    false);
+        if (at == hours_ago(3) - 2 * MINUTE_US || at == hours_ago(2)) {
+            assert_int_equal(settle_all(), 0);
+            assert_int_equal(fresh_settled(test_store.owner, &h, false),
+                             at == hours_ago(2) ? 30 : 0);
+        }
+    }
+    fresh_check(test_store.owner, &h);
+    fresh_host_fini(&h);
+}
+
 static void damaged_rows_stop_their_host_alone(void **state)
 {
     (void)state;
@@ -430,6 +450,7 @@ int main(void)
         cmocka_unit_test(impossible_times_are_settled_too),
         cmocka_unit_test(silent_hosts_are_settled_whole_and_fenced),
         cmocka_unit_test(backlogs_are_not_silence),
+        cmocka_unit_test(a_table_may_end_alone),
         cmocka_unit_test(damaged_rows_stop_their_host_alone),
         cmocka_unit_test(the_slower_of_two_changes_nothing),
     };
