@@ -181,10 +181,11 @@ static void a_keyframe_may_come_in_parts(void **state)
     assert_true(peer_await_ack(&p, p.seq - 1, PEER_ACK_S));
     assert_string_equal(
         world_text(&world, "SELECT first_seq || ' ' || (seq > 3) || ' ' || "
-                           "cardinality(tag_ids) || ' ' || keyframe FROM "
-                           "poolscope_data.snapshot JOIN poolscope_data.host "
+                           "tags_kind || ' ' || (SELECT count(*) FROM "
+                           "poolscope.pool_now WHERE host = 'parts') FROM "
+                           "poolscope_data.fresh JOIN poolscope_data.host "
                            "USING (host_id) WHERE host = 'parts'"),
-        "1 true 3000 true");
+        "1 true 2 3000");
     peer_close(&p);
     peer_identity_fini(&id);
 }
@@ -235,7 +236,7 @@ static void nothing_is_lost_when_postgres_dies(void **state)
     peer_world_begin(&world, &p, &id, 1);
     for (int i = 1; i <= BATCHES; i++) {
         for (int t = 0; t < 50; t++) {
-            peer_tag(&p, peer_text("t%d", t), 1000LL * i + t);
+            peer_tag(&p, peer_text("t%d", t), 1000003LL * i * t);
         }
         assert_true(peer_batch(&p, i == 1, 0, NULL));
         if (i % 100 == 50) {
@@ -259,7 +260,7 @@ static void nothing_is_lost_when_postgres_dies(void **state)
 static void memory_is_bounded_while_the_database_waits(void **state)
 {
     (void)state;
-    enum { BATCHES = 400, TAGS = 2000, MAX_PENDING = 4 << 20 };
+    enum { BATCHES = 400, TAGS = 6000, MAX_PENDING = 4 << 20 };
     struct peer_identity id;
     struct peer p;
     peer_world_enrol(&world, &id, "pressed");
@@ -272,7 +273,7 @@ static void memory_is_bounded_while_the_database_waits(void **state)
     if (child == 0) {
         for (int i = 1; i <= BATCHES; i++) {
             for (int t = 0; t < TAGS; t++) {
-                peer_tag(&p, peer_text("t%d", t), 1000LL * i + t);
+                peer_tag(&p, peer_text("t%d", t), 1000003LL * i * t);
             }
             if (!peer_batch(&p, i == 1, 0, NULL)) {
                 _exit(1);
@@ -416,7 +417,7 @@ static void times_are_the_collectors(void **state)
         world_text(&world,
                    "SELECT (at BETWEEN now() - interval '1 min' AND now()) || "
                    "' ' || (wall_at < now() - interval '19 years') FROM "
-                   "poolscope_data.snapshot JOIN poolscope_data.host "
+                   "poolscope_data.fresh JOIN poolscope_data.host "
                    "USING (host_id) WHERE host = 'clocks'"),
         "true true");
     peer_close(&p);
