@@ -39,7 +39,8 @@ struct ingest_events {
     void (*on_stored)(struct ingest_queue *q, const struct batch *b);
     /* @q's session must end: it is superseded, its stream does not stand where
      * it thought, the database refuses its samples, or one was recorded as
-     * rejected, which those behind it build on. Nothing more of @q is stored. */
+     * rejected, which those behind it build on. Nothing more of @q is stored.
+     */
     void (*on_fenced)(struct ingest_queue *q, enum batch_outcome why);
     /* There is room again. */
     void (*on_resume)(struct ingest_queue *q);

@@ -209,8 +209,9 @@ static void random_sample(struct table *t, uint32_t base)
             int64_t v = i != PSC_MAP_NONE ? table_values(t, i)[c] : 0;
             uint32_t how = any(6);
             row[c] = how == 0 ? (int64_t)((uint64_t)any(UINT32_MAX) << any(33))
-                     : how == 1 ? (int64_t)((uint64_t)v + any(9) * 4096)
-                                : v;
+                     : how == 1
+                         ? (int64_t)((uint64_t)v + (uint64_t)any(9) * 4096)
+                         : v;
         }
         assert_int_equal(
             table_put(t, 0, &key, sizeof(key), (uint8_t)(key * 7 % 64), row),
