@@ -3,7 +3,7 @@
  * view of the database each sample must be there once: in a chunk, or as a
  * fresh row that is not hidden. In the end chunks must hold what was sent.
  *
- * Lasts POOLSCOPE_TEST_SECONDS. */
+ * Lasts POOLSCOPE_TEST_SECONDS, and at least some rounds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +31,8 @@ enum {
     HOSTS = 20,
     TAGS = 12,
     COUNTERS = 4,
-    ROWS_A_ROUND = 20,
+    ROWS_A_ROUND = 20, /* of each host, about */
+    ROUNDS_MIN = 6,
     LIFE_MAX_MS = 120, /* of a process that settles */
     CRASH_ONE_IN = 8,
     HOURS = 1500, /* of the past, to begin in */
@@ -233,7 +234,8 @@ static void each_sample_is_there_once(void **state)
     pid_t looker = start(look_for_ever);
     pid_t settler = start(settle_for_ever);
     int64_t end_us = psc_clock_mono_us() + world_seconds(10) * PSC_US_PER_S;
-    while (psc_clock_mono_us() < end_us) {
+    for (int round = 0; round < ROUNDS_MIN || psc_clock_mono_us() < end_us;
+         round++) {
         send_some(owner, senders);
         for (int i = 0; i < 3; i++) {
             spawn_sleep_ms(rand() % LIFE_MAX_MS);
