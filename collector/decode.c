@@ -168,9 +168,8 @@ struct applying {
     bool tags;
 };
 
-/* The local index of a key, REGISTRY_NONE to drop it: it cannot be one, there
- * is no room for it, or rewriting made it the same as another one of the host,
- * of which only the first counts. Tags in doubles are nobody's either. */
+/* The local index of a key, REGISTRY_NONE to drop it: it cannot be one, or
+ * there is no room for it. Tags in doubles are nobody's either. */
 static int find_ref(const struct applying *a, const struct name_reader *r,
                     uint8_t flags, uint32_t *ref)
 {
@@ -191,26 +190,29 @@ static int find_ref(const struct applying *a, const struct name_reader *r,
     if (rc == PSC_OK) {
         rc = seen_reserve(&a->s->seen, *ref + 1);
     }
-    if (rc == PSC_OK && see(&a->s->seen, *ref)) {
-        *ref = REGISTRY_NONE;
-    }
     return rc == PSC_LIMIT ? PSC_OK : rc;
 }
 
+/* Rewriting may make a key the same as another one of the host: only the
+ * first counts. */
 static int add_name(const struct applying *a, const struct name_reader *r,
                     struct psc_error *err)
 {
+    struct grid *g = &a->c->grid;
     uint8_t flags = (uint8_t)(r->flags & KNOWN_FLAGS);
     uint32_t ref;
     int rc = find_ref(a, r, flags, &ref);
     if (rc == PSC_OK) {
-        rc = grid_add(&a->c->grid, ref, flags);
+        rc = grid_add(g, ref, flags);
     }
     if (rc != PSC_OK) {
         return psc_error_set(err, rc, "no room for a name after %u: %s",
-                             (unsigned)a->c->grid.n, psc_strerror(rc));
+                             (unsigned)g->n, psc_strerror(rc));
     }
-    a->s->n_dropped_entries += ref == REGISTRY_NONE ? 1 : 0;
+    if (ref == REGISTRY_NONE || see(&a->s->seen, ref)) {
+        g->entries[g->n - 1].ref = REGISTRY_NONE;
+        a->s->n_dropped_entries++;
+    }
     return PSC_OK;
 }
 
@@ -314,8 +316,11 @@ static int apply_columns(const struct applying *a, const struct columns *in,
 
 /* ---- parts ---- */
 
-static void begin_sample(struct decode_chain *c)
+/* @discarded: the sample before was never finished. What it changed is in the
+ * grid, and will be in no row. */
+static void begin_sample(struct decode_chain *c, bool discarded)
 {
+    c->n_rows = discarded ? 0 : c->n_rows;
     c->kind = STORED_NONE;
     c->n_changed = 0;
     c->n_new = 0;
@@ -327,8 +332,8 @@ static int begin_part(struct decode *d, const struct wire_batch *in,
 {
     if (in->part == 0) {
         d->first_seq = in->seq;
-        begin_sample(&d->tags);
-        begin_sample(&d->counters);
+        begin_sample(&d->tags, d->assembling);
+        begin_sample(&d->counters, d->assembling);
     } else if (!d->assembling || in->part != d->next_part) {
         return psc_error_set(err, PSC_FORMAT, "part %u comes out of order",
                              in->part);

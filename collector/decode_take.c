@@ -32,26 +32,38 @@ static bool wants_keyframe(const struct decode_chain *c,
            at_us - c->keyframe_us >= DECODE_KEYFRAME_US || span != c->span;
 }
 
+/* The whole grid as numbers of a keyframe, in scratch. */
+static int state_anew(const struct grid *g, struct decode_shared *s,
+                      struct grid_part *part)
+{
+    psc_buf_reset(&s->gaps);
+    psc_buf_reset(&s->values);
+    grid_pack(g, g->columns == 1 ? sanitise_counter_row : sanitise_tag_row,
+              &s->gaps, &s->values);
+    *part = (struct grid_part){
+        .gaps = psc_buf_bytes(&s->gaps),
+        .values = psc_buf_bytes(&s->values),
+    };
+    int rc = psc_buf_error(&s->gaps);
+    return rc == PSC_OK ? psc_buf_error(&s->values) : rc;
+}
+
 /* Pack one table of the sample. @in: its delta, if it is in the last part. */
-static void pack_table(struct decode_chain *c, struct decode_shared *s,
-                       const struct columns *in, int64_t at_us,
-                       struct psc_buf *packed, struct batch_table *out)
+static int pack_table(struct decode_chain *c, struct decode_shared *s,
+                      const struct columns *in, int64_t at_us,
+                      struct psc_buf *packed, struct batch_table *out)
 {
     psc_buf_reset(packed);
     if (c->kind == STORED_NONE) {
-        return;
+        return PSC_OK;
     }
     int64_t span = span_of(at_us, s->settle_span_us);
-    struct grid_part part = {.gone = {NULL, 0}};
+    struct grid_part part;
     if (wants_keyframe(c, in, at_us, span)) {
-        psc_buf_reset(&s->gaps);
-        psc_buf_reset(&s->values);
-        grid_pack(&c->grid,
-                  c->grid.columns == 1 ? sanitise_counter_row
-                                       : sanitise_tag_row,
-                  &s->gaps, &s->values);
-        part.gaps = psc_buf_bytes(&s->gaps);
-        part.values = psc_buf_bytes(&s->values);
+        int rc = state_anew(&c->grid, s, &part);
+        if (rc != PSC_OK) {
+            return rc;
+        }
         out->kind = STORED_KEYFRAME;
         out->n_names = c->grid.n;
         c->keyframe_us = at_us;
@@ -66,18 +78,7 @@ static void pack_table(struct decode_chain *c, struct decode_shared *s,
     stored_numbers(packed, &part);
     out->n_changed = c->n_changed;
     out->packed_bytes = (uint32_t)packed->len;
-}
-
-static int packing_error(const struct decode_shared *s)
-{
-    const struct psc_buf *all[] = {&s->gaps, &s->values, &s->tags_packed,
-                                   &s->counters_packed};
-    for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        if (psc_buf_error(all[i]) != PSC_OK) {
-            return psc_buf_error(all[i]);
-        }
-    }
-    return PSC_OK;
+    return psc_buf_error(packed);
 }
 
 /* ---- the batch's memory ---- */
@@ -213,11 +214,13 @@ int decode_take(struct decode *d, struct decode_shared *s,
 {
     struct batch head;
     set_head(&head, d, facts, in);
-    pack_table(&d->tags, s, in->has_tags ? &in->tags : NULL, head.at_us,
-               &s->tags_packed, &head.tags);
-    pack_table(&d->counters, s, in->has_counters ? &in->counters : NULL,
-               head.at_us, &s->counters_packed, &head.counters);
-    int rc = packing_error(s);
+    int rc = pack_table(&d->tags, s, in->has_tags ? &in->tags : NULL,
+                        head.at_us, &s->tags_packed, &head.tags);
+    if (rc == PSC_OK) {
+        rc =
+            pack_table(&d->counters, s, in->has_counters ? &in->counters : NULL,
+                       head.at_us, &s->counters_packed, &head.counters);
+    }
     if (rc == PSC_OK) {
         decode_lists(s, in, head.at_us - head.wall_us, facts, d->budget);
         *out = allocate(&head, d, s);

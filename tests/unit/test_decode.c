@@ -312,6 +312,39 @@ static void twins_and_foreign_pools_are_nobodys(void **state)
     pair_free(p);
 }
 
+/* More names than a table takes end that session; others with the same names
+ * have them. */
+static void a_full_dictionary_harms_no_other_host(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    struct psc_error err;
+    struct psc_buf names;
+    psc_buf_init(&names, BUDGET_BYTES);
+    for (unsigned i = 0; i <= TABLE_MAX_COUNTERS; i++) {
+        char name[16];
+        int len = snprintf(name, sizeof(name), "c-%u", i);
+        psc_buf_u8(&names, 0);
+        psc_buf_u8(&names, 0);
+        psc_buf_string(&names, name, (size_t)len + 1); /* no instance */
+    }
+    struct wire_batch in = {.seq = 1, .has_counters = true};
+    in.counters = (struct columns){.keyframe = true};
+    in.counters.names = psc_buf_bytes(&names);
+    struct decode *d = &p->decode;
+    assert_int_equal(decode_apply(d, &p->shared, &in, &err), PSC_LIMIT);
+    assert_int_equal(p->shared.n_dropped_entries, 0);
+    in.counters.names.len = 8; /* into the second one */
+    assert_int_equal(decode_apply(d, &p->shared, &in, &err), PSC_FORMAT);
+    assert_int_equal(p->shared.n_dropped_entries, 0);
+    assert_int_equal(d->counters.seq, 0);
+    for (uint32_t i = 0; i < p->shared.seen.cap / 64; i++) {
+        assert_int_equal(p->shared.seen.bits[i], 0);
+    }
+    psc_buf_fini(&names);
+    pair_free(p);
+}
+
 /* ---- when rows are keyframes ---- */
 
 static void rows_begin_with_a_keyframe(void **state)
@@ -414,6 +447,30 @@ static void a_delta_in_an_earlier_part_is_stated_anew(void **state)
     read_tags(p, b);
     assert_int_equal(bytes_of(p, "\3a"), 6);
     assert_int_equal(bytes_of(p, "\3b"), 2);
+    free(b);
+    pair_free(p);
+}
+
+/* A delta of a sample of which no more comes is in the grid, but in no row. */
+static void an_unfinished_sample_is_not_built_upon(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    struct psc_error err;
+    assert_int_equal(tick(p, 1, 1, 2), STORED_KEYFRAME);
+    struct wire_batch in = {.seq = 2, .has_tags = true, .more = true};
+    in.tags = (struct columns){
+        .base_seq = 1, .gaps = BYTES("\x18\0"), .values = BYTES("\x14")};
+    assert_int_equal(decode_apply(&p->decode, &p->shared, &in, &err), PSC_OK);
+    in.seq = 3;
+    in.more = false;
+    in.tags.base_seq = 2;
+    in.boottime_us = UPTIME_S * PSC_US_PER_S + p->at_us - NOW;
+    assert_int_equal(decode_apply(&p->decode, &p->shared, &in, &err), PSC_OK);
+    struct batch *b = take(p, &in);
+    assert_int_equal(b->tags.kind, STORED_KEYFRAME);
+    read_tags(p, b);
+    assert_int_equal(bytes_of(p, "\3a"), 11);
     free(b);
     pair_free(p);
 }
@@ -673,11 +730,13 @@ int main(void)
         cmocka_unit_test(parts_must_come_in_order),
         cmocka_unit_test(a_keyframe_must_not_say_gone),
         cmocka_unit_test(twins_and_foreign_pools_are_nobodys),
+        cmocka_unit_test(a_full_dictionary_harms_no_other_host),
         cmocka_unit_test(rows_begin_with_a_keyframe),
         cmocka_unit_test(every_span_begins_with_a_keyframe),
         cmocka_unit_test(keyframes_come_often),
         cmocka_unit_test(values_beyond_the_bounds_are_stated_anew),
         cmocka_unit_test(a_delta_in_an_earlier_part_is_stated_anew),
+        cmocka_unit_test(an_unfinished_sample_is_not_built_upon),
         cmocka_unit_test(readers_have_what_agents_sent),
         cmocka_unit_test(a_steady_batch_allocates_itself_alone),
         cmocka_unit_test(every_failed_allocation_is_survived),
