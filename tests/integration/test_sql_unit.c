@@ -15,7 +15,7 @@
 #include "common/clock.h"
 #include "tests/lib/store.h"
 
-enum { UNIT_MAX = 16, TEXT_BYTES = 512, BIG_TAGS = 3000, BIG_BYTES = 40000 };
+enum { UNIT_MAX = 16, BIG_TAGS = 3000 };
 
 #define MINUTE_US (60 * PSC_US_PER_S)
 #define DAY_US    (1440 * MINUTE_US)
@@ -283,8 +283,10 @@ static void big_rows_come_back_whole(void **state)
                                     "%s%u", i == 1 ? "{" : ",", value);
     }
     b.tags_kind = STORE_KEYFRAME;
-    b.tag_ids = strcat(ids, "}");
-    b.bytes = strcat(bytes, "}");
+    (void)snprintf(ids + n_ids, sizeof(ids) - n_ids, "}");
+    (void)snprintf(bytes + n_bytes, sizeof(bytes) - n_bytes, "}");
+    b.tag_ids = ids;
+    b.bytes = bytes;
     assert_string_equal(test_unit_store(test_store.writer, &b, 1), "{stored}");
     struct test_batch next = after(&b);
     assert_string_equal(test_unit_store(test_store.writer, &next, 1),
