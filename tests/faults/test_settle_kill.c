@@ -40,7 +40,7 @@ enum {
 };
 
 #define HOUR_US (3600 * PSC_US_PER_S)
-#define STEP_US (4 * 60 * PSC_US_PER_S)
+#define STEP_US (240 * PSC_US_PER_S)
 
 static struct test_database db;
 static const char *owner_dsn, *writer_dsn;

@@ -21,7 +21,7 @@
 
 enum { SQL_BYTES = 512 };
 
-#define SPAN_MAX_US (4 * 3600 * PSC_US_PER_S)
+#define SPAN_MAX_US (14400 * PSC_US_PER_S)
 
 static PGresult *ask(PGconn *owner, const char *sql)
 {
