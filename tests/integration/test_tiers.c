@@ -378,7 +378,7 @@ static void check_growth(int hours)
     int expected = 0;
     for (int h = 0; h < LIVES; h++) {
         int64_t at_us = newest(&lives[h], OF_TAGS)->at_us;
-        if (at_us > now_us && at_us > 365 * 24 * HOUR_US &&
+        if (at_us > now_us && at_us > 365LL * 24 * HOUR_US &&
             at_us <= psc_clock_wall_us() + HOUR_US) {
             now_us = at_us;
         }
