@@ -48,16 +48,30 @@ void grid_init(struct grid *g, uint32_t columns, uint32_t max,
     assert(columns == 1 || columns == TABLE_COLUMNS_MAX);
     *g = (struct grid){
         .columns = columns,
+        .width = columns,
+        .only = GRID_ALL,
         .max = max,
         .resize = resize != NULL ? resize : resize_heap,
     };
+}
+
+void grid_init_only(struct grid *g, uint32_t columns, uint32_t only,
+                    uint32_t max, grid_resize *resize)
+{
+    assert(only < columns && only != COL_OUTSTANDING);
+    grid_init(g, columns, max, resize);
+    g->width = 1;
+    g->only = only;
 }
 
 void grid_fini(struct grid *g)
 {
     release(g->resize, g->entries);
     release(g->resize, g->now);
-    grid_init(g, g->columns, g->max, g->resize);
+    g->entries = NULL;
+    g->now = NULL;
+    g->cap = 0;
+    grid_clear(g);
 }
 
 void grid_changes_init(struct grid_changes *c, grid_resize *resize)
@@ -88,7 +102,7 @@ static int set_capacity(struct grid *g, uint32_t cap)
     int rc = change_size(g->resize, &entries, cap * sizeof(*g->entries));
     g->entries = entries;
     if (rc == PSC_OK) {
-        size_t row_bytes = g->columns * sizeof(*g->now);
+        size_t row_bytes = g->width * sizeof(*g->now);
         rc = change_size(g->resize, &now, cap * row_bytes);
         g->now = now;
     }
@@ -116,7 +130,7 @@ int grid_add(struct grid *g, uint32_t ref, uint8_t flags)
         }
     }
     g->entries[g->n] = (struct grid_entry){.ref = ref, .flags = flags};
-    memset(grid_values(g, g->n), 0, g->columns * sizeof(*g->now));
+    memset(grid_values(g, g->n), 0, g->width * sizeof(*g->now));
     g->n++;
     return PSC_OK;
 }
@@ -183,7 +197,7 @@ static int apply_gone(struct grid *g, struct psc_bytes gone,
         }
         e->live = false;
         e->gone = true;
-        memset(grid_values(g, i), 0, g->columns * sizeof(*g->now));
+        memset(grid_values(g, i), 0, g->width * sizeof(*g->now));
         g->n_live--;
         changes->gone[changes->n_gone++] = i;
         expected = i + 1;
@@ -246,8 +260,41 @@ static void apply_values(struct grid *g, uint32_t i, unsigned mask,
     }
 }
 
+/* Read over what a column of one entry has. */
+static void skip_value(struct psc_reader *r, uint8_t flags, bool amount)
+{
+    if ((flags & ENTRY_REAL) != 0) {
+        (void)read_real(r);
+    } else if (read_varint(r) == AMOUNT_ESCAPE && amount) {
+        (void)read_varint(r);
+    }
+}
+
+/* The same for a grid that keeps one column. */
+static void apply_only(struct grid *g, uint32_t i, unsigned mask,
+                       struct psc_reader *r)
+{
+    uint8_t flags = g->entries[i].flags;
+
+    for (; mask != 0; mask &= mask - 1) {
+        unsigned c = (unsigned)__builtin_ctz(mask);
+        bool amount = column_is_amount(g->columns, c);
+        if (c != g->only) {
+            skip_value(r, flags, amount);
+            continue;
+        }
+        int64_t *kept = grid_values(g, i);
+        uint64_t v = (uint64_t)*kept;
+        *kept = (int64_t)((flags & ENTRY_REAL) != 0 ? v ^ read_real(r)
+                          : amount                  ? v + read_amount(r)
+                                   : v + unzigzag(read_varint(r)));
+    }
+}
+
+/* Lists the entry among @changes if it changed what the grid keeps. */
 static int apply_entry(struct grid *g, uint32_t i, unsigned mask,
-                       struct psc_reader *values, struct psc_error *err)
+                       struct psc_reader *values, struct grid_changes *changes,
+                       struct psc_error *err)
 {
     struct grid_entry *e = &g->entries[i];
 
@@ -257,9 +304,16 @@ static int apply_entry(struct grid *g, uint32_t i, unsigned mask,
     if (e->gone) {
         return malformed(err, "an entry vanished and changed");
     }
+    if (g->only == GRID_ALL || !e->live || (mask >> g->only & 1) != 0) {
+        changes->changed[changes->n_changed++] = i;
+    }
     g->n_live += e->live ? 0 : 1;
     e->live = true;
-    apply_values(g, i, mask, values);
+    if (g->only == GRID_ALL) {
+        apply_values(g, i, mask, values);
+    } else {
+        apply_only(g, i, mask, values);
+    }
     return values->failed ? malformed(err, "bad values") : PSC_OK;
 }
 
@@ -312,11 +366,10 @@ static int apply_entries(struct grid *g, uint32_t expected,
         }
         uint32_t i = expected + (uint32_t)gap;
         unsigned mask = masks.of[v & ((1u << masks.bits) - 1)];
-        int rc = apply_entry(g, i, mask, &values, err);
+        int rc = apply_entry(g, i, mask, &values, changes, err);
         if (rc != PSC_OK) {
             return rc;
         }
-        changes->changed[changes->n_changed++] = i;
         expected = i + 1;
     }
     if (psc_reader_left(&values) > 0) {

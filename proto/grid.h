@@ -32,9 +32,11 @@ typedef void *grid_resize(void *memory, size_t bytes);
 
 struct grid {
     struct grid_entry *entries;
-    int64_t *now;     /* columns values an entry; 0 where it has none, and of
+    int64_t *now;     /* width values an entry; 0 where it has none, and of
                          an absent entry */
-    uint32_t columns; /* 1 or 4 */
+    uint32_t columns; /* of the table, 1 or 4 */
+    uint32_t width;   /* of them kept: all, or 1 */
+    uint32_t only;    /* which one that is; GRID_ALL: all are kept */
     uint32_t max;     /* entries, at most */
     uint32_t n, cap;  /* entries there are, and allocated */
     uint32_t n_live;
@@ -59,6 +61,13 @@ struct grid_part {
 void grid_init(struct grid *g, uint32_t columns, uint32_t max,
                grid_resize *resize);
 void grid_fini(struct grid *g);
+
+/* A grid that keeps no column but @only, one that is sent, and reads over the
+ * others: grid_values() has one value, and an entry is listed as changed if
+ * that column changed or the entry came. */
+enum { GRID_ALL = TABLE_COLUMNS_MAX };
+void grid_init_only(struct grid *g, uint32_t columns, uint32_t only,
+                    uint32_t max, grid_resize *resize);
 void grid_changes_init(struct grid_changes *c, grid_resize *resize);
 void grid_changes_fini(struct grid_changes *c);
 
@@ -91,7 +100,7 @@ void grid_pack(const struct grid *g, void (*bound)(uint8_t flags, int64_t *row),
 
 static inline int64_t *grid_values(const struct grid *g, uint32_t i)
 {
-    return g->now + (size_t)i * g->columns;
+    return g->now + (size_t)i * g->width;
 }
 
 #endif

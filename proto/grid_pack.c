@@ -1,4 +1,5 @@
 /* A grid stated anew, as the numbers of a keyframe. */
+#include <assert.h>
 #include <string.h>
 
 #include "proto/grid.h"
@@ -26,6 +27,7 @@ void grid_pack(const struct grid *g, void (*bound)(uint8_t flags, int64_t *row),
 {
     int64_t copy[TABLE_COLUMNS_MAX];
     struct pack p;
+    assert(g->only == GRID_ALL);
     pack_init(&p, g->columns, 0, gaps, values);
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < g->n; i++) {

@@ -102,6 +102,37 @@ static void a_keyframe_and_a_delta_are_read(void **state)
     fini(&f);
 }
 
+/* Outstanding alone changes of entry 9: nothing that is kept. */
+static void a_grid_may_keep_one_column(void **state)
+{
+    (void)state;
+    struct fixture f;
+    init(&f, TABLE_COLUMNS_MAX);
+    grid_init_only(&f.grid, TABLE_COLUMNS_MAX, COL_BYTES, MAX_ENTRIES, resize);
+    put_keyframe(&f);
+    assert_int_equal(apply(&f, true), PSC_OK);
+    assert_int_equal(f.changes.n_changed, 2);
+    assert_int_equal(*grid_values(&f.grid, 0), 5 * 4096);
+    assert_int_equal(*grid_values(&f.grid, 1), 4096);
+    static const struct grid_part part = {
+        .gone = B("\x00"),
+        .gaps = B("\x0c\x05\x03"),
+        .values = B("\x03\x2a\x90\x83\x02"),
+    };
+    psc_buf_reset(&f.row);
+    stored_begin(&f.row, 1);
+    stored_name(&f.row, SLAB | ENTRY_RECLAIMABLE, 300);
+    stored_numbers(&f.row, &part);
+    assert_int_equal(apply(&f, false), PSC_OK);
+    assert_int_equal(f.changes.n_gone, 1);
+    assert_int_equal(f.changes.n_changed, 1);
+    assert_int_equal(f.changes.changed[0], 2);
+    assert_int_equal(*grid_values(&f.grid, 0), 0);
+    assert_int_equal(*grid_values(&f.grid, 1), 4096);
+    assert_int_equal(*grid_values(&f.grid, 2), 8292);
+    fini(&f);
+}
+
 static void a_delta_needs_a_keyframe_before_it(void **state)
 {
     (void)state;
@@ -309,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_keyframe_and_a_delta_are_read),
+        cmocka_unit_test(a_grid_may_keep_one_column),
         cmocka_unit_test(a_delta_needs_a_keyframe_before_it),
         cmocka_unit_test(a_row_cut_anywhere_is_damage),
         cmocka_unit_test(names_are_bounded),
