@@ -37,7 +37,8 @@ void watch_rows_fini(struct watch_rows *r)
 void watch_view_init(struct watch_view *view)
 {
     *view = (struct watch_view){.available_bytes = -1, .total_bytes = -1};
-    grid_init(&view->tags, TABLE_COLUMNS_MAX, TABLE_MAX_TAGS, NULL);
+    grid_init_only(&view->tags, TABLE_COLUMNS_MAX, COL_BYTES, TABLE_MAX_TAGS,
+                   NULL);
     grid_init(&view->counters, 1, TABLE_MAX_COUNTERS, NULL);
 }
 
@@ -52,7 +53,7 @@ void watch_view_fini(struct watch_view *view)
 
 static size_t grid_bytes(const struct grid *g)
 {
-    return g->cap * (sizeof(*g->entries) + g->columns * sizeof(*g->now));
+    return g->cap * (sizeof(*g->entries) + g->width * sizeof(*g->now));
 }
 
 size_t watch_view_bytes(const struct watch_view *view)
@@ -297,8 +298,7 @@ static int learn_entries(struct watch_rows *r, const struct grid *g,
 static int tell_row(struct watch_rows *r, struct watch_view *view, uint32_t i)
 {
     const struct grid_entry *e = &view->tags.entries[i];
-    return tell_tag(r, view, e->ref, e->flags,
-                    grid_values(&view->tags, i)[COL_BYTES]);
+    return tell_tag(r, view, e->ref, e->flags, grid_values(&view->tags, i)[0]);
 }
 
 static int tell_all_rows(struct watch_rows *r, struct watch_view *view)

@@ -177,7 +177,8 @@ static double measure_reading(struct watch_rows *r)
         us = s == 1 ? cpu_us() : us;
         for (uint32_t i = 0; i < n_hosts; i++) {
             if (s == 0) {
-                grid_init(&grids[i], TABLE_COLUMNS_MAX, TABLE_MAX_TAGS, NULL);
+                grid_init_only(&grids[i], TABLE_COLUMNS_MAX, COL_BYTES,
+                               TABLE_MAX_TAGS, NULL);
             }
             if (stored_apply(&grids[i], row_of(i, s), s == 0, &r->changes,
                              &err) != PSC_OK) {
