@@ -243,7 +243,7 @@ int sim_agent_init(struct sim_agent *a, struct fleet *f, uint32_t number,
 {
     *a = (struct sim_agent){.fleet = f, .state = SIM_WAITING};
     truth_host_init(&a->host, &f->truth, number);
-    int rc = position_init(&a->position, &f->truth);
+    int rc = position_init(&a->position, &a->host);
     if (rc != PSC_OK) {
         return psc_error_set(err, rc, "no memory for host %u", number);
     }

@@ -19,8 +19,6 @@ enum {
     SLOW_SNAPSHOTS = 8,         /* that slow hosts deliver together */
 };
 
-#define GIGABYTE (UINT64_C(1) << 30)
-
 static bool is_history(const struct sim_agent *a)
 {
     return a->fleet->run->history;
@@ -113,7 +111,7 @@ void sim_agent_say_hello(struct sim_agent *a)
         .boot_wall_us = booted_us,
         .wall_us = now_us,
         .boottime_us = now_us - booted_us,
-        .ram_bytes = GIGABYTE << (4 + a->host.key % 5),
+        .ram_bytes = (uint64_t)truth_ram(&a->host),
         .role = "simulated",
         .region = "",
         .interval_us = (uint64_t)a->host.truth->s.interval_us,
@@ -201,6 +199,8 @@ static bool send_sample(struct sim_agent *a)
     }
     f->stats.samples++;
     f->stats.cells += a->position.n;
+    f->stats.changed += order.changed;
+    f->stats.values += order.values;
     f->stats.keyframes += a->position.delta_bytes == 0 ? 1 : 0;
     a->next_seq = order.seq;
     a->next_k++;

@@ -80,8 +80,15 @@ const struct psc_option sim_options_table[] = {
      YEAR_US, "TIME", "drop all connections at once every so often"},
     TIME(drain, "2m", 0, DAY_US,
          "wait so long for the last acknowledgements before the end"),
+    TIME(keyframes, "1h", SECOND_US, YEAR_US,
+         "restate every tag so often, by the samples' clock; the product's\n"
+         "agent does each hour, and so does this one; the protocol allows\n"
+         "less, which loads a history of long intervals sooner"),
     ROW(report, PSC_OPT_STRING, NULL, 0, 0, "FILE",
         "write the figures as JSON too"),
+    ROW(course, PSC_OPT_STRING, NULL, 0, 0, "FILE",
+        "write a line of figures a second as CSV; its backlog is the\n"
+        "snapshots that are due and not acknowledged"),
     DATABASE_OPTIONS("fleetsim", struct sim_options, database),
     ROW(verify_hosts, PSC_OPT_INT, "0", 0, 0, "NUMBER",
         "with --verify: compare so many hosts only, evenly spread (0: all)"),
@@ -118,9 +125,20 @@ static const char usage[] =
 
 static const char rest[] =
     "\n"
-    "A history (--from) is kept only if the database's retention covers it.\n"
+    "Time compression (--from): what is sent is what agents send that have\n"
+    "been cut off for so long and have rebooted since: batches of earlier\n"
+    "boots, whose time a collector takes from their wall clock and the offset\n"
+    "that it knows of the host. No clock is false, and no part of the "
+    "protocol\n"
+    "is left out; only the spool of an agent would be too small for months.\n"
+    "So a history goes the way of late batches, and all its hosts are full of\n"
+    "them at once: its figures are not those of a steady fleet. It is kept\n"
+    "only if the database's retention covers it.\n"
+    "\n"
     "Progress goes to standard error if that is a terminal, the figures to\n"
-    "standard output. SIGINT and SIGTERM end a run in good order.\n"
+    "standard output. SIGINT and SIGTERM end a run in good order. SIGUSR1\n"
+    "begins the figures anew, after a warm-up; SIGUSR2 ends them, while the\n"
+    "run goes on.\n"
     "\n"
     "Each agent needs a file descriptor; beyond the hard limit, run several\n"
     "simulators (--first).\n"

@@ -14,6 +14,7 @@ enum { ENTROPY_HOSTS = 16, ENTROPY_SNAPSHOTS = 512, TEXT_MAX = 16 << 10 };
 
 struct figures {
     const struct fleet *f;
+    struct course_mark span; /* of the figures, but for the next */
     double seconds;
     double cpu_s;
     long peak_kib; /* of memory */
@@ -34,13 +35,11 @@ static double ms(const struct times *t, double share)
 static int gather(const struct fleet *f, struct figures *g)
 {
     struct rusage usage;
-    int64_t end_us = f->ended_us != 0 ? f->ended_us : psc_clock_mono_us();
     (void)getrusage(RUSAGE_SELF, &usage);
     *g = (struct figures){.f = f, .peak_kib = usage.ru_maxrss};
-    g->seconds = (double)(end_us - f->began_us) / PSC_US_PER_S;
-    g->cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) /
-                   PSC_US_PER_S;
+    course_figures(f, &g->span);
+    g->seconds = (double)g->span.at_us / PSC_US_PER_S;
+    g->cpu_s = (double)g->span.cpu_us / PSC_US_PER_S;
     g->unacked = f->stats.samples - f->stats.repeated - f->stats.acked;
     return entropy_measure(&f->truth, ENTROPY_HOSTS, ENTROPY_SNAPSHOTS,
                            &g->entropy);
@@ -66,7 +65,7 @@ static void print_entropy(const struct truth *t, const struct entropy *e)
 static void print_table(const struct figures *g)
 {
     const struct fleet *f = g->f;
-    const struct stats *s = &f->stats;
+    const struct stats *s = &g->span.stats;
     const struct truth_settings *t = &f->truth.s;
     double samples = (double)s->samples;
     (void)printf("hosts                   %u of %u tags and %u counters, "
@@ -84,6 +83,9 @@ static void print_table(const struct figures *g)
     (void)printf("acknowledged and gone   %" PRIu64 "\n", s->lost);
     (void)printf("cells (tag in sample)   %" PRIu64 " (%.0f/s)\n", s->cells,
                  per((double)s->cells, g->seconds));
+    (void)printf("changed in deltas       %" PRIu64 " cells, %" PRIu64
+                 " values\n",
+                 s->changed, s->values);
     (void)printf("payload                 %" PRIu64 " bytes (%.0f/s), %.0f a "
                  "sample, %.3f a cell\n",
                  s->bytes, per((double)s->bytes, g->seconds),
@@ -127,7 +129,7 @@ static int write_json(const struct figures *g, const char *path,
                       struct psc_error *err)
 {
     const struct fleet *f = g->f;
-    const struct stats *s = &f->stats;
+    const struct stats *s = &g->span.stats;
     struct psc_buf out;
     psc_buf_init(&out, TEXT_MAX);
     psc_buf_printf(&out, "{\n");
@@ -142,6 +144,8 @@ static int write_json(const struct figures *g, const char *path,
     put_count(&out, "unacknowledged", g->unacked);
     put_count(&out, "acknowledged_and_gone", s->lost);
     put_count(&out, "cells", s->cells);
+    put_count(&out, "changed_cells", s->changed);
+    put_count(&out, "changed_values", s->values);
     put_count(&out, "batches", s->batches);
     put_count(&out, "payload_bytes", s->bytes);
     put_count(&out, "sessions", s->sessions);

@@ -19,6 +19,8 @@ int64_t times_share(const struct times *t, double share);
 struct stats {
     uint64_t samples, batches, bytes;    /* sent; of payload */
     uint64_t keyframes, cells, repeated; /* repeated: sent again */
+    uint64_t changed, values;            /* cells of deltas that changed, and
+                                            values in them that travel */
     uint64_t acked;                      /* samples */
     uint64_t by_cursor;                  /* of these, told by a Cursor only */
     uint64_t lost;                       /* acknowledged, and the Cursor knows
@@ -28,5 +30,8 @@ struct stats {
     struct times reconnect; /* from a drop to the Cursor */
     int64_t encode_ns;      /* CPU time of encoding, encryption included */
 };
+
+/* Leave of @s what has come since it was @before. */
+void stats_since(struct stats *s, const struct stats *before);
 
 #endif
