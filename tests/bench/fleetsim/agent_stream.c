@@ -276,6 +276,10 @@ static bool settle_next(struct sim_agent *a)
     bool changes = a->new_life || boot.number != a->boot.number;
     bool away = a->new_life || (a->host.slow && !is_history(a));
     if (due_us > psc_clock_wall_us()) {
+        if (a->behind_us != 0 && a->n_sent == 0) {
+            times_add(&f->stats.caught_up, psc_clock_mono_us() - a->behind_us);
+            a->behind_us = 0;
+        }
         if (away && a->n_sent == 0) {
             go_away(a);
         } else {

@@ -93,15 +93,20 @@ static void print_table(const struct figures *g)
                  per((double)s->bytes, (double)s->cells));
     (void)printf("acknowledgement, ms     p50 %.1f  p99 %.1f  max %.1f\n",
                  ms(&s->ack, 0.5), ms(&s->ack, 0.99), ms(&s->ack, 1));
-    (void)printf("sessions                %" PRIu64 ", %" PRIu64
+    (void)printf("sessions                %" PRIu64 " (%" PRIu64
+                 " resumed) in %" PRIu64 " tries, %" PRIu64
                  " connections lost, %" PRIu64 " refusals, %" PRIu64
                  " keyframes asked for, %" PRIu64 " lives more\n",
-                 s->sessions, s->drops, s->refusals, s->need_keyframes,
-                 s->reboots);
+                 s->sessions, s->resumed, s->tries, s->drops, s->refusals,
+                 s->need_keyframes, s->reboots);
     (void)printf("reconnected after, ms   p50 %.1f  p99 %.1f  max %.1f "
                  "(%" PRIu64 " times)\n",
                  ms(&s->reconnect, 0.5), ms(&s->reconnect, 0.99),
                  ms(&s->reconnect, 1), s->reconnect.n);
+    (void)printf("  caught up after, ms   p50 %.1f  p99 %.1f  max %.1f "
+                 "(%" PRIu64 " times)\n",
+                 ms(&s->caught_up, 0.5), ms(&s->caught_up, 0.99),
+                 ms(&s->caught_up, 1), s->caught_up.n);
     (void)printf("simulator's CPU         %.2f s, %.1f us a sample; encoding "
                  "%.1f us\n",
                  g->cpu_s, per(g->cpu_s * 1e6, samples),
@@ -149,12 +154,15 @@ static int write_json(const struct figures *g, const char *path,
     put_count(&out, "batches", s->batches);
     put_count(&out, "payload_bytes", s->bytes);
     put_count(&out, "sessions", s->sessions);
+    put_count(&out, "resumed", s->resumed);
+    put_count(&out, "tries", s->tries);
     put_count(&out, "drops", s->drops);
     put_count(&out, "refusals", s->refusals);
     put_count(&out, "need_keyframes", s->need_keyframes);
     put_count(&out, "memory_kib", (uint64_t)g->peak_kib);
     put_times(&out, "acknowledgement", &s->ack);
     put_times(&out, "reconnect", &s->reconnect);
+    put_times(&out, "caught_up", &s->caught_up);
     psc_buf_printf(&out,
                    "  \"seconds\": %.3f,\n  \"cpu_seconds\": %.3f,\n"
                    "  \"encode_seconds\": %.3f,\n"

@@ -25,9 +25,12 @@ struct stats {
     uint64_t by_cursor;                  /* of these, told by a Cursor only */
     uint64_t lost;                       /* acknowledged, and the Cursor knows
                                             nothing of them */
+    uint64_t tries;                      /* connections begun */
     uint64_t sessions, drops, refusals, need_keyframes, reboots;
+    uint64_t resumed;       /* sessions whose TLS session was */
     struct times ack;       /* from sending to the acknowledgement */
     struct times reconnect; /* from a drop to the Cursor */
+    struct times caught_up; /* to all that was due being acknowledged */
     int64_t encode_ns;      /* CPU time of encoding, encryption included */
 };
 
