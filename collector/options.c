@@ -38,11 +38,10 @@ const struct psc_option collector_options[] = {
      FIELD(commit_interval_us), "200ms", 1000, 60000000, "TIME",
      "samples of all hosts are stored together this often"},
     {"collector", "max_connections", PSC_OPT_INT, FIELD(max_connections),
-     "20000", 1, 1000000, "NUMBER", "connections at once; more are dropped"},
-    {"collector", "max_handshakes", PSC_OPT_INT, FIELD(max_handshakes), "1000",
-     8, 1000000, "NUMBER",
-     "of these, such as have not said yet who they are; when more\n"
-     "come, the oldest of the address with most of them is ended"},
+     "20000", 1, 1000000, "NUMBER",
+     "hosts at once; more are told to come again later"},
+    {"collector", "max_handshakes", PSC_OPT_INT, FIELD(max_handshakes), "256",
+     8, 1000000, "NUMBER", "at once; further connections wait their turn"},
     {"collector", "max_pending", PSC_OPT_SIZE, FIELD(max_pending_bytes), "64M",
      1 << 20, 1LL << 40, "BYTES",
      "memory for samples that wait for the database; beyond it agents\n"
