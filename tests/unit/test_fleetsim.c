@@ -6,10 +6,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/bench/fleetsim/entropy.h"
+#include "tests/bench/fleetsim/export.h"
 #include "tests/bench/fleetsim/stats.h"
 
 enum { TAGS = 700, COUNTERS = 20, SNAPSHOTS = 400 };
@@ -282,6 +285,64 @@ static void names_are_all_different(void **state)
     truth_fini(&t);
 }
 
+static void expect_line(const struct psc_buf *page, const char *name,
+                        const char *labels, int64_t value, const char *time)
+{
+    char line[256];
+    (void)snprintf(line, sizeof(line), "%s{instance=\"x\",%s} %" PRId64 "%s\n",
+                   name, labels, value, time);
+    assert_non_null(strstr((const char *)page->data, line));
+}
+
+static void pages_show_the_truth(void **state)
+{
+    (void)state;
+    struct truth_settings s = settings();
+    struct truth t;
+    make_truth(&t, &s);
+    for (uint32_t host = 0; host < 6; host++) {
+        struct truth_host h;
+        struct truth_boot boot;
+        struct psc_buf page;
+        const uint64_t k = 200;
+        unsigned n_lines = COUNTERS, found = 0;
+        truth_host_init(&h, &t, host);
+        truth_boot_at(&h, k, &boot);
+        psc_buf_init(&page, 4 << 20);
+        export_snapshot(&h, k, "x", 1700000000500000, &page);
+        psc_buf_u8(&page, '\0');
+        assert_int_equal(psc_buf_error(&page), PSC_OK);
+        for (uint32_t slot = 0; slot < TAGS; slot++) {
+            uint32_t word = truth_word(&h, slot);
+            uint8_t key[TRUTH_KEY_MAX];
+            char labels[160];
+            int64_t v[TABLE_COLUMNS_MAX];
+            if (!truth_tag_present(&h, word, k)) {
+                continue;
+            }
+            size_t len = truth_tag_key(&h, word, key);
+            (void)snprintf(labels, sizeof(labels), "pool=\"%s\",tag=\"%.*s\"",
+                           pool_name((enum pool)key[0]), (int)len - 1,
+                           (const char *)key + 1);
+            truth_tag_at(&h, &boot, word, k, v);
+            n_lines += h.windows ? 3 : 2;
+            if (slot % 16 == 0) {
+                const char *at = " 1700000000.500";
+                expect_line(
+                    &page, h.windows ? "pool_frees_total" : "pool_objects",
+                    labels, v[h.windows ? COL_FREES : COL_OUTSTANDING], at);
+                expect_line(&page, "pool_bytes", labels, v[COL_BYTES], at);
+            }
+        }
+        for (const char *at = (char *)page.data; *at != '\0'; at++) {
+            found += *at == '\n' ? 1 : 0;
+        }
+        assert_int_equal(found, n_lines);
+        psc_buf_fini(&page);
+    }
+    truth_fini(&t);
+}
+
 static void times_are_sorted_into_buckets(void **state)
 {
     (void)state;
@@ -327,6 +388,7 @@ int main(void)
         cmocka_unit_test(a_leak_grows_as_told),
         cmocka_unit_test(memory_falls_by_what_leaks),
         cmocka_unit_test(names_are_all_different),
+        cmocka_unit_test(pages_show_the_truth),
         cmocka_unit_test(times_are_sorted_into_buckets),
         cmocka_unit_test(figures_of_a_span_leave_out_what_was_before),
     };

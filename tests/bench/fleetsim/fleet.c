@@ -128,6 +128,7 @@ void fleet_agent_done(struct fleet *f)
         return;
     }
     f->ended_us = psc_clock_mono_us();
+    course_note(f);
     uv_close((uv_handle_t *)&f->second, NULL);
     uv_close((uv_handle_t *)&f->storm, NULL);
     for (unsigned i = 0; i < SIGNALS; i++) {

@@ -89,6 +89,8 @@ const struct psc_option sim_options_table[] = {
     ROW(course, PSC_OPT_STRING, NULL, 0, 0, "FILE",
         "write a line of figures a second as CSV; its backlog is the\n"
         "snapshots that are due and not acknowledged"),
+    ROW(listen, PSC_OPT_STRING, "127.0.0.1:9464", 0, 0, "ADDRESS:PORT",
+        "where --export listens"),
     DATABASE_OPTIONS("fleetsim", struct sim_options, database),
     ROW(verify_hosts, PSC_OPT_INT, "0", 0, 0, "NUMBER",
         "with --verify: compare so many hosts only, evenly spread (0: all)"),
@@ -103,7 +105,8 @@ static const char usage[] =
     "Usage: fleetsim --state DIR [--token TOKEN] [OPTION...]\n"
     "       fleetsim --verify --state DIR [--data DIR | --dsn DSN] "
     "[OPTION...]\n"
-    "       fleetsim --entropy [OPTION...]\n"
+    "       fleetsim --entropy | --openmetrics [OPTION...]\n"
+    "       fleetsim --export --state DIR --listen ADDRESS:PORT\n"
     "\n"
     "Simulates the agents of a fleet, over real TLS connections, with the\n"
     "product's encoder, from one process. What each host has at each moment\n"
@@ -118,6 +121,11 @@ static const char usage[] =
     "                     tags and counters, present values, hours, boots and\n"
     "                     drivers; says what is missing, doubled or wrong\n"
     "  --entropy          only print how much information the samples have\n"
+    "  --export           show Prometheus the fleet whose run in DIR goes on:\n"
+    "                     /NUMBER is a host's newest snapshot, /0, /1, …\n"
+    "  --openmetrics      print the samples of --from until now of --hosts, "
+    "for\n"
+    "                     promtool tsdb create-blocks-from openmetrics\n"
     "  --version          print the version\n"
     "  --help             print this\n"
     "\n"
@@ -167,6 +175,7 @@ int sim_options_read(int argc, char **argv, struct sim_options *o,
         enum sim_command command;
     } commands[] = {
         {"--verify", SIM_VERIFY},   {"--entropy", SIM_ENTROPY},
+        {"--export", SIM_EXPORT},   {"--openmetrics", SIM_OPENMETRICS},
         {"--version", SIM_VERSION}, {"--help", SIM_HELP},
         {"-h", SIM_HELP},
     };
@@ -191,7 +200,8 @@ int sim_options_read(int argc, char **argv, struct sim_options *o,
         }
     }
     if (rc == PSC_OK && o->state == NULL &&
-        (*command == SIM_RUN || *command == SIM_VERIFY)) {
+        (*command == SIM_RUN || *command == SIM_VERIFY ||
+         *command == SIM_EXPORT)) {
         rc = psc_error_set(err, PSC_CONFIG, "--state DIR is needed");
     }
     if (rc == PSC_OK &&
