@@ -477,8 +477,8 @@ static int serve(struct collector *c, struct psc_error *err)
 {
     const struct options *o = c->options;
     int metrics_port = 0;
-    int rc =
-        listener_start(&c->listener, &c->loop, o->listen, &c->sessions, err);
+    int rc = listener_start(&c->listener, &c->loop, o->listen, o->shared_port,
+                            &c->sessions, err);
     c->listening = rc == PSC_OK;
     if (rc == PSC_OK && strcmp(o->metrics, "off") != 0) {
         rc = metrics_server_start(&c->server, &c->metrics, o->metrics,

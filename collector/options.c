@@ -18,6 +18,10 @@
 const struct psc_option collector_options[] = {
     {"collector", "listen", PSC_OPT_STRING, FIELD(listen), "0.0.0.0:7443", 0, 0,
      "ADDRESS:PORT", "where agents connect to; port 0 takes a free one"},
+    {"collector", "shared_port", PSC_OPT_BOOL, FIELD(shared_port), "no", 0, 0,
+     NULL,
+     "other collectors of this machine listen there too, each with a\n"
+     "name of its own; the kernel spreads the agents over them"},
     DATABASE_OPTIONS("collector", struct options, database),
     {"collector", "pki_dir", PSC_OPT_STRING, FIELD(pki_dir), NULL, 0, 0, "DIR",
      "the CA and our server certificate, made there when missing\n"
@@ -182,6 +186,16 @@ static int check_names(const struct options *o, struct psc_error *err)
     return PSC_OK;
 }
 
+/* Their default names would be the same. */
+static int check_shared_port(const struct options *o, struct psc_error *err)
+{
+    return o->shared_port && o->name == NULL
+               ? psc_error_set(err, PSC_CONFIG,
+                               "shared_port = yes: give this collector a name "
+                               "that none of the others has")
+               : PSC_OK;
+}
+
 /* Whether libpq understands the DSN; nothing is contacted. */
 static int check_dsn(const struct options *o, struct psc_error *err)
 {
@@ -224,6 +238,7 @@ int options_check(const struct options *options, struct psc_error *err)
     } checks[] = {
         {"log_level", check_log_level},
         {"listen", check_listen},
+        {"shared_port", check_shared_port},
         {"metrics", check_metrics},
         {"names", check_names},
         {"dsn", check_dsn},
