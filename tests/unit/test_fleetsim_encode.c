@@ -160,6 +160,10 @@ static void decoded_samples_are_the_truth(void **state)
             }
         }
     }
+    for (uint32_t i = 0; i < TAGS * TABLE_COLUMNS_MAX; i++) {
+        assert_int_equal(e.tags.now[i], 0); /* nothing is left for the next */
+        assert_int_equal(e.tags.sent[i], 0);
+    }
     assert_true(receivers[0].n_keyframes > SNAPSHOTS / 60);
     assert_true(receivers[0].n_keyframes < SNAPSHOTS / 20);
     for (unsigned i = 0; i < 2; i++) {

@@ -1,8 +1,9 @@
 /* Samples of simulated hosts into batches.
  *
  * Happy path: position_advance() brings the host's values from one snapshot to
- * the next by the changes in between, unpacked into the shared tables, beside
- * what was sent before; table_encode() finds what differs. Names
+ * the next by the changes in between, and puts what changes into the shared
+ * tables, beside what was sent before; table_encode() finds what differs. What
+ * does not change is zeros on both sides, so that it costs no unpacking. Names
  * are put into the tables only when some must be sent.
  *
  * Failures: memory, or what on_batch() says. */
@@ -48,8 +49,11 @@ int encoder_init(struct encoder *e, const struct truth *t, int64_t keyframes_us)
         rc = make_table(&e->counters, 1, t->s.n_counters);
     }
     e->scratch = malloc((n + 1) * sizeof(*e->scratch));
+    e->touched = malloc(n * sizeof(*e->touched));
+    e->is_touched = calloc(n, 1);
     e->was_live = malloc(n);
-    if (rc != PSC_OK || e->scratch == NULL || e->was_live == NULL) {
+    if (rc != PSC_OK || e->scratch == NULL || e->touched == NULL ||
+        e->is_touched == NULL || e->was_live == NULL) {
         encoder_fini(e);
         return PSC_NOMEM;
     }
@@ -65,6 +69,8 @@ void encoder_fini(struct encoder *e)
     psc_buf_fini(&e->frame);
     psc_buf_fini(&e->drivers);
     free(e->scratch);
+    free(e->touched);
+    free(e->is_touched);
     free(e->was_live);
 }
 
@@ -99,8 +105,7 @@ static int name_counters(struct encoder *e, const struct truth_host *h)
     return rc;
 }
 
-/* @n_sent: entries that the collector knows, whose last values are in
- * e->tags.sent already. */
+/* @n_sent: entries that the collector knows. */
 static int lend_tags(struct encoder *e, const struct position *p,
                      const struct truth_host *h, uint32_t n_sent)
 {
@@ -110,8 +115,6 @@ static int lend_tags(struct encoder *e, const struct position *p,
         if (rc != PSC_OK) {
             return rc;
         }
-        memset(t->sent + (size_t)n_sent * TABLE_COLUMNS_MAX, 0,
-               (p->n - n_sent) * POSITION_ROW_BYTES);
     }
     t->names.count = p->n; /* a delta without new names reads none */
     t->n_live = 0;
@@ -263,40 +266,52 @@ static void note_taken(const struct encoder *e, struct position *p,
     }
 }
 
+/* The tables' rows for the sample that @p now has. */
+static int lend(struct encoder *e, struct position *p,
+                const struct encode_order *o, bool keyframe, uint32_t n_sent)
+{
+    memcpy(e->counters.now, p->counters,
+           e->truth->s.n_counters * sizeof(*p->counters));
+    if (keyframe) {
+        position_compact(p);
+        position_unpack(p, e->tags.now);
+    }
+    int rc = lend_tags(e, p, o->host, keyframe ? 0 : n_sent);
+    return rc == PSC_OK ? lend_counters(e, o->host, keyframe) : rc;
+}
+
 int encoder_take(struct encoder *e, struct position *p, struct encode_order *o)
 {
     uint32_t n_sent = p->known ? p->n : 0;
-    size_t counters_bytes = e->truth->s.n_counters * sizeof(*p->counters);
     struct position_step step = {
         .host = o->host,
         .boot = o->boot,
         .k = o->k,
-        .rows = e->tags.now,
+        .now = e->tags.now,
+        .sent = e->tags.sent,
+        .touched = e->touched,
+        .is_touched = e->is_touched,
         .scratch = e->scratch,
     };
+    memcpy(e->was_live, p->live, n_sent);
     if (p->known) {
-        memcpy(e->was_live, p->live, n_sent);
-        position_unpack(p, e->tags.sent);
-        memcpy(e->tags.now, e->tags.sent, n_sent * POSITION_ROW_BYTES);
-        memcpy(e->counters.sent, p->counters, counters_bytes);
+        memcpy(e->counters.sent, p->counters,
+               e->truth->s.n_counters * sizeof(*p->counters));
     }
     o->bytes = 0;
     bool keyframe = !position_advance(p, &step) || o->keyframe ||
                     keyframe_due(e, p, o->wall_us);
-    memcpy(e->counters.now, p->counters, counters_bytes);
     o->changed = keyframe ? 0 : step.changed;
     o->values = keyframe ? 0 : step.values;
-    if (keyframe) {
-        position_compact(p, e->tags.now);
-        n_sent = 0;
-    }
     p->known = false; /* until all has gone well */
-    int rc = lend_tags(e, p, o->host, n_sent);
-    if (rc == PSC_OK) {
-        rc = lend_counters(e, o->host, keyframe);
-    }
+    int rc = lend(e, p, o, keyframe, n_sent);
     if (rc == PSC_OK) {
         rc = emit_all(e, p, o, keyframe);
+    }
+    position_clear(&step);
+    if (keyframe) {
+        memset(e->tags.now, 0, p->n * POSITION_ROW_BYTES);
+        memset(e->tags.sent, 0, p->n * POSITION_ROW_BYTES);
     }
     if (rc == PSC_OK) {
         note_taken(e, p, o, keyframe);

@@ -2,8 +2,8 @@
  *
  * An agent keeps both tables of its last sample, which takes 150 bytes a tag.
  * Thousands of them share the tables here: of each host only the values and the
- * order of its dictionary are kept (23 bytes a tag), and unpacked into the
- * tables for the time of one encoding. */
+ * order of its dictionary are kept (23 bytes a tag), and what changes is put
+ * into the tables for the time of one encoding. */
 #ifndef PSC_TESTS_BENCH_FLEETSIM_ENCODE_H
 #define PSC_TESTS_BENCH_FLEETSIM_ENCODE_H
 
@@ -17,6 +17,8 @@ struct encoder {
     struct table_writer tag_writer, counter_writer;
     struct psc_buf frame, drivers;
     uint32_t *scratch; /* for position_advance() */
+    uint32_t *touched; /* likewise */
+    uint8_t *is_touched;
     uint8_t *was_live; /* of the entries, before the present sample */
 };
 

@@ -33,58 +33,82 @@ void position_fini(struct position *p)
     *p = (struct position){.known = false};
 }
 
-void position_unpack(const struct position *p, int64_t *rows)
+static size_t columns(const struct position *p)
 {
-    const int64_t *from = p->tags;
-    for (uint32_t i = 0; p->counts && i < p->n; i++, from += 3, rows += 4) {
-        rows[COL_ALLOCS] = from[0];
-        rows[COL_FREES] = from[1];
-        rows[COL_OUTSTANDING] = from[0] - from[1];
-        rows[COL_BYTES] = from[2];
-    }
-    for (uint32_t i = 0; !p->counts && i < p->n; i++, from += 2, rows += 4) {
-        rows[COL_ALLOCS] = rows[COL_FREES] = 0;
-        rows[COL_OUTSTANDING] = from[0];
-        rows[COL_BYTES] = from[1];
+    return p->counts ? 3 : 2;
+}
+
+static void unpack(const struct position *p, uint32_t i, int64_t *row)
+{
+    const int64_t *from = p->tags + columns(p) * i;
+    if (p->counts) {
+        row[COL_ALLOCS] = from[0];
+        row[COL_FREES] = from[1];
+        row[COL_OUTSTANDING] = from[0] - from[1];
+        row[COL_BYTES] = from[2];
+    } else {
+        row[COL_ALLOCS] = row[COL_FREES] = 0;
+        row[COL_OUTSTANDING] = from[0];
+        row[COL_BYTES] = from[1];
     }
 }
 
 static void pack(struct position *p, uint32_t i, const int64_t *row)
 {
+    int64_t *to = p->tags + columns(p) * i;
     if (p->counts) {
-        int64_t *to = p->tags + (size_t)3 * i;
         to[0] = row[COL_ALLOCS];
         to[1] = row[COL_FREES];
         to[2] = row[COL_BYTES];
     } else {
-        int64_t *to = p->tags + (size_t)2 * i;
         to[0] = row[COL_OUTSTANDING];
         to[1] = row[COL_BYTES];
     }
 }
 
-static int64_t *row_of(const struct position_step *s, uint32_t i)
+void position_unpack(const struct position *p, int64_t *rows)
 {
-    return s->rows + (size_t)i * TABLE_COLUMNS_MAX;
+    for (uint32_t i = 0; i < p->n; i++) {
+        unpack(p, i, rows + (size_t)i * TABLE_COLUMNS_MAX);
+    }
+}
+
+/* Entry @i has @row from now on. */
+static void set(struct position *p, struct position_step *s, uint32_t i,
+                const int64_t *row)
+{
+    size_t at = (size_t)i * TABLE_COLUMNS_MAX;
+    if (s->near && s->is_touched[i] == 0) {
+        s->is_touched[i] = 1;
+        s->touched[s->n_touched++] = i;
+        if (i < s->n_before) {
+            unpack(p, i, s->sent + at);
+        }
+    }
+    if (s->near) {
+        memcpy(s->now + at, row, POSITION_ROW_BYTES);
+    }
+    pack(p, i, row);
 }
 
 /* Entry @i has the values that its tag has in snapshot @k. */
-static void ask(struct position *p, const struct position_step *s, uint32_t i,
+static void ask(struct position *p, struct position_step *s, uint32_t i,
                 uint64_t k)
 {
-    truth_tag_at(s->host, s->boot, p->words[i], k, row_of(s, i));
-    pack(p, i, row_of(s, i));
+    int64_t row[TABLE_COLUMNS_MAX];
+    truth_tag_at(s->host, s->boot, p->words[i], k, row);
+    set(p, s, i, row);
 }
 
-static void append(struct position *p, const struct position_step *s,
-                   uint32_t word, uint64_t k)
+static void append(struct position *p, struct position_step *s, uint32_t word,
+                   uint64_t k)
 {
     p->words[p->n] = (uint16_t)word;
     p->live[p->n] = 1;
     ask(p, s, p->n++, k);
 }
 
-static void ask_for_tags(struct position *p, const struct position_step *s)
+static void ask_for_tags(struct position *p, struct position_step *s)
 {
     p->n = 0;
     for (uint32_t slot = 0; slot < s->host->truth->s.n_tags; slot++) {
@@ -118,9 +142,9 @@ static void step_presence(struct position *p, struct position_step *s,
         bool present = truth_tag_present(s->host, word, k);
         if (present && p->live[i] == 0) {
             ask(p, s, i, k);
-        } else if (!present) { /* what is absent counts as zeros */
-            memset(row_of(s, i), 0, POSITION_ROW_BYTES);
-            pack(p, i, row_of(s, i));
+        } else if (!present && p->live[i] != 0) {
+            static const int64_t absent[TABLE_COLUMNS_MAX]; /* counts as 0 */
+            set(p, s, i, absent);
         }
         p->live[i] = present;
     }
@@ -135,18 +159,19 @@ static void step_presence(struct position *p, struct position_step *s,
 static void change(struct position *p, struct position_step *s, uint32_t i,
                    uint64_t k)
 {
-    int64_t values[TABLE_COLUMNS_MAX];
-    int64_t *row = row_of(s, i);
-    truth_tag_change(s->host, s->boot, p->words[i], k, values);
+    int64_t row[TABLE_COLUMNS_MAX], before[TABLE_COLUMNS_MAX];
+    truth_tag_change(s->host, s->boot, p->words[i], k, row);
+    unpack(p, i, before);
     unsigned n = 0;
     for (unsigned c = 0; c < TABLE_COLUMNS_MAX; c++) {
         bool travels = c != COL_OUTSTANDING || !p->counts;
-        n += travels && values[c] != row[c] ? 1 : 0;
+        n += travels && row[c] != before[c] ? 1 : 0;
     }
-    s->values += n;
-    s->changed += n > 0 ? 1 : 0;
-    memcpy(row, values, sizeof(values));
-    pack(p, i, row);
+    if (n > 0) {
+        set(p, s, i, row);
+        s->values += n;
+        s->changed++;
+    }
 }
 
 static void step(struct position *p, struct position_step *s, uint64_t k)
@@ -165,30 +190,42 @@ static void step(struct position *p, struct position_step *s, uint64_t k)
 
 bool position_advance(struct position *p, struct position_step *s)
 {
-    bool near = p->known && p->boot == s->boot->number && s->k > p->k &&
-                s->k - p->k <= STEPS_MAX;
+    s->near = p->known && p->boot == s->boot->number && s->k > p->k &&
+              s->k - p->k <= STEPS_MAX;
+    s->n_before = p->n;
+    s->n_touched = 0;
     s->changed = s->values = 0;
-    if (!near) {
+    if (!s->near) {
         ask_for_tags(p, s);
     }
-    for (uint64_t at = p->k + 1; near && at <= s->k; at++) {
+    for (uint64_t at = p->k + 1; s->near && at <= s->k; at++) {
         step(p, s, at);
     }
     ask_for_counters(p, s);
-    return near;
+    return s->near;
 }
 
-void position_compact(struct position *p, int64_t *rows)
+void position_clear(struct position_step *s)
 {
+    for (uint32_t i = 0; i < s->n_touched; i++) {
+        size_t at = (size_t)s->touched[i] * TABLE_COLUMNS_MAX;
+        memset(s->now + at, 0, POSITION_ROW_BYTES);
+        memset(s->sent + at, 0, POSITION_ROW_BYTES);
+        s->is_touched[s->touched[i]] = 0;
+    }
+    s->n_touched = 0;
+}
+
+void position_compact(struct position *p)
+{
+    size_t n = columns(p);
     uint32_t to = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         if (p->live[i] != 0) {
-            int64_t *row = rows + (size_t)to * TABLE_COLUMNS_MAX;
             p->words[to] = p->words[i];
             p->live[to] = 1;
-            memmove(row, rows + (size_t)i * TABLE_COLUMNS_MAX,
-                    POSITION_ROW_BYTES);
-            pack(p, to++, row);
+            memmove(p->tags + n * to, p->tags + n * i, n * sizeof(*p->tags));
+            to++;
         }
     }
     p->n = to;

@@ -27,25 +27,36 @@ PSC_MUST_CHECK int position_init(struct position *p,
                                  const struct truth_host *h);
 void position_fini(struct position *p);
 
-/* The rows of all entries, TABLE_COLUMNS_MAX values each, into @rows. */
-void position_unpack(const struct position *p, int64_t *rows);
-
-/* Where to bring a position, and what that took. */
+/* Where to bring a position, and what that took. The rows, of
+ * TABLE_COLUMNS_MAX values an entry, are all zeros before and after: only the
+ * entries that change are put there, so that a step costs what changes. */
 struct position_step {
     const struct truth_host *host;
     const struct truth_boot *boot; /* of snapshot k */
     uint64_t k;
-    int64_t *rows;     /* unpacked; with room for all tags of a host */
-    uint32_t *scratch; /* with room for a number more */
-    uint64_t changed;  /* out: cells that differ from before */
-    uint64_t values;   /* out: values in them that differ and travel */
+    int64_t *now, *sent; /* rows after, and before */
+    uint32_t *touched;   /* entries with rows; room for all tags of a host */
+    uint32_t n_touched;
+    uint8_t *is_touched; /* by entry; zeros before and after */
+    uint32_t *scratch;   /* with room for a number more */
+    bool near;           /* out: what position_advance() returned */
+    uint32_t n_before;   /* entries before */
+    uint64_t changed;    /* out: cells that differ from before */
+    uint64_t values;     /* out: values in them that differ and travel */
 };
 
-/* Bring it to snapshot @s->k, and @s->rows too. Returns whether a delta can
- * tell it: the entries are those of before, perhaps with some behind them. */
+/* Bring it to snapshot @s->k. Returns whether a delta can tell it: the entries
+ * are those of before, perhaps with some behind them, and those with rows have
+ * changed. */
 bool position_advance(struct position *p, struct position_step *s);
 
-/* Forget what is not there, as a keyframe does, in @rows too. */
-void position_compact(struct position *p, int64_t *rows);
+/* Make the rows zeros again. */
+void position_clear(struct position_step *s);
+
+/* The rows of all entries into @rows. */
+void position_unpack(const struct position *p, int64_t *rows);
+
+/* Forget what is not there, as a keyframe does. */
+void position_compact(struct position *p);
 
 #endif
