@@ -89,7 +89,7 @@ static void a_killed_collector_costs_nothing(void **state)
     (void)state;
     const char *dir = temp_path(world.dir, "killed");
     const char *log = temp_path(world.dir, "killed.log");
-    const char *more[] = {"--interval", "250ms", "--snapshots", "30", NULL};
+    const char *more[] = {"--interval", "200ms", "--snapshots", "30", NULL};
     pid_t pid = begin(dir, log, more);
     world_await(&world, RUN_S,
                 "SELECT count(*) = 12 FROM poolscope.host WHERE host LIKE "
@@ -115,9 +115,9 @@ static void all_kinds_of_trouble_end_complete(void **state)
     const char *log = temp_path(world.dir, "trouble.log");
     const char *more[] = {
         "--prefix", "hard",     "--interval", "100ms",  "--for",
-        "6s",       "--silent", "0.3",        "--slow", "0.3",
-        "--leak",   "1M:0.5",   "--storm",    "2s",     "--reboots",
-        "2s",       "--seed",   "3",          NULL,
+        "4s",       "--silent", "0.3",        "--slow", "0.3",
+        "--leak",   "1M:0.5",   "--storm",    "1500ms", "--reboots",
+        "1500ms",   "--seed",   "3",          NULL,
     };
     end_well(begin(dir, log, more), log);
     /* Another run goes on with the same fleet. */
