@@ -25,11 +25,11 @@ enum {
 
 const struct uplink_pace uplink_default_pace = {
     .backoff_min_ms = 1000,
-    .backoff_max_ms = 60000,
+    .backoff_max_ms = 30000, /* all are back within a minute of a collector */
     .refused_ms = 600000,
     .heartbeat_ms = 10000,
     .idle_ms = 25000,
-    .handshake_ms = 15000,
+    .handshake_ms = 20000, /* a fleet's worth of handshakes may come first */
     .look_ms = 5000,
 };
 

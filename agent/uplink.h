@@ -60,7 +60,7 @@ struct uplink_pace {
     int64_t refused_ms;     /* pause after a lasting refusal */
     int64_t heartbeat_ms;
     int64_t idle_ms;      /* a peer silent for so long is dead */
-    int64_t handshake_ms; /* to connect and shake hands */
+    int64_t handshake_ms; /* to connect, and again to shake hands */
     int64_t look_ms;      /* between looks for a new identity */
 };
 extern const struct uplink_pace uplink_default_pace;

@@ -9,11 +9,13 @@
  * but enrols none. */
 #include "collector/ca.h"
 
+#include <fcntl.h>
 #include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -46,6 +48,28 @@ static bool exists(const struct ca *ca, const char *name)
 {
     char path[PATH_MAX_BYTES];
     return file_path(ca, name, path, NULL) == PSC_OK && access(path, F_OK) == 0;
+}
+
+/* Collectors of one machine may share the directory: who makes something in it
+ * holds the lock. Returns a descriptor to close, or -1. */
+static int lock_dir(const struct ca *ca)
+{
+    char path[PATH_MAX_BYTES];
+    if (file_path(ca, "lock", path, NULL) != PSC_OK) {
+        return -1;
+    }
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, KEY_MODE);
+    if (fd >= 0) {
+        (void)flock(fd, LOCK_EX);
+    }
+    return fd;
+}
+
+static void unlock_dir(int fd)
+{
+    if (fd >= 0) {
+        (void)close(fd);
+    }
 }
 
 /* PEM text with a final NUL that is not counted. */
@@ -266,13 +290,10 @@ static int make_ctx(struct ca *ca, SSL_CTX **ctx, struct psc_error *err)
     return rc;
 }
 
-int ca_refresh(struct ca *ca, int64_t now_us, struct psc_error *err)
+static int refresh(struct ca *ca, int64_t now_us, struct psc_error *err)
 {
     SSL_CTX *ctx = NULL;
     X509 *cert = NULL;
-    if (ca->ctx != NULL && now_us < ca->server_renew_us) {
-        return PSC_OK;
-    }
     int rc = PSC_OK;
     if (ca->key != NULL && !server_is_good(ca, now_us)) {
         rc = issue_server(ca, err);
@@ -298,6 +319,17 @@ int ca_refresh(struct ca *ca, int64_t now_us, struct psc_error *err)
     return rc;
 }
 
+int ca_refresh(struct ca *ca, int64_t now_us, struct psc_error *err)
+{
+    if (ca->ctx != NULL && now_us < ca->server_renew_us) {
+        return PSC_OK;
+    }
+    int lock = lock_dir(ca);
+    int rc = refresh(ca, now_us, err);
+    unlock_dir(lock);
+    return rc;
+}
+
 int ca_open(struct ca *ca, const char *dir, const char *names,
             struct psc_error *err)
 {
@@ -308,6 +340,7 @@ int ca_open(struct ca *ca, const char *dir, const char *names,
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     int rc = psc_dir_make(dir, 0700, err);
+    int lock = lock_dir(ca);
     if (rc == PSC_OK && !exists(ca, "ca.pem")) {
         rc = make_ca(ca, err);
     }
@@ -315,8 +348,9 @@ int ca_open(struct ca *ca, const char *dir, const char *names,
         rc = load_ca(ca, err);
     }
     if (rc == PSC_OK) {
-        rc = ca_refresh(ca, psc_clock_wall_us(), err);
+        rc = refresh(ca, psc_clock_wall_us(), err);
     }
+    unlock_dir(lock);
     if (rc != PSC_OK) {
         ca_close(ca);
     }

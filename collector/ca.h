@@ -5,9 +5,10 @@
  *   ca.key       its private key, mode 0600; without it nothing is issued
  *   server.pem   our certificate, server.key its private key
  *
- * All are made on the first start. An existing PKI is used by putting its files
- * there without ca.key: then server.pem is taken as it is, and hosts get their
- * certificates elsewhere. */
+ * All are made on the first start, also when several collectors that share the
+ * directory start at once (file "lock"). An existing PKI is used by putting its
+ * files there without ca.key: then server.pem is taken as it is, and hosts get
+ * their certificates elsewhere. */
 #ifndef PSC_COLLECTOR_CA_H
 #define PSC_COLLECTOR_CA_H
 

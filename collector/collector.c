@@ -79,6 +79,39 @@ static void stop(struct collector *c);
 
 /* ---- before the loop ---- */
 
+/* Each connection is a descriptor: take all that we may have. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* As many as are asked for, and have a descriptor. */
+static unsigned max_connections(const struct options *o)
+{
+    struct rlimit limit;
+    unsigned max = (unsigned)o->max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur >= max + SESSIONS_SPARE_FILES) {
+        return max;
+    }
+    unsigned files = (unsigned)limit.rlim_cur;
+    unsigned most = files > 2 * SESSIONS_SPARE_FILES
+                        ? files - SESSIONS_SPARE_FILES
+                        : files / 2;
+    if (most < max) {
+        psc_log_info("at most %u connections, since this process may have %u "
+                     "file descriptors (max_connections = %u)",
+                     most, files, max);
+    }
+    return most < max ? most : max;
+}
+
 /* Bring the schema up to date. */
 static int prepare_schema(struct collector *c, struct psc_error *err)
 {
@@ -314,7 +347,7 @@ static void reload(struct collector *c)
     if (psc_log_level_parse(o->log_level, &level)) {
         psc_log_init("poolscope-collector", level);
     }
-    c->sessions.max = (unsigned)o->max_connections;
+    c->sessions.max = max_connections(o);
     c->ingest.settings.commit_interval_us = o->commit_interval_us;
     c->ingest.settings.max_pending_bytes = o->max_pending_bytes;
     if (ca_reload(&c->ca, o->names, &err) != PSC_OK) {
@@ -451,8 +484,8 @@ static int serve(struct collector *c, struct psc_error *err)
 {
     const struct options *o = c->options;
     int metrics_port = 0;
-    int rc =
-        listener_start(&c->listener, &c->loop, o->listen, &c->sessions, err);
+    int rc = listener_start(&c->listener, &c->loop, o->listen, o->shared_port,
+                            &c->sessions, err);
     c->listening = rc == PSC_OK;
     if (rc == PSC_OK && strcmp(o->metrics, "off") != 0) {
         rc = metrics_server_start(&c->server, &c->metrics, o->metrics,
@@ -516,7 +549,7 @@ static int start(struct collector *c)
         .max_pending_bytes = o->max_pending_bytes,
     };
     int rc = sessions_init(&c->sessions, &c->loop, &c->store, &c->ingest,
-                           &c->ca, &c->metrics, (unsigned)o->max_connections,
+                           &c->ca, &c->metrics, max_connections(o),
                            (unsigned)o->max_handshakes);
     registry_day(&d->tags, psc_clock_wall_us());
     registry_day(&d->counters, psc_clock_wall_us());
@@ -552,17 +585,6 @@ static int run_loop(struct collector *c)
     sessions_fini(&c->sessions);
     store_free(&c->store);
     return c->rc;
-}
-
-/* Each connection is a descriptor: take all that we may have. */
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
-        limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 int collector_run(int argc, char **argv, struct options *options,

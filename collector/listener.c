@@ -1,5 +1,7 @@
 /* Bind, listen, accept. Several collectors of one machine may share a port
- * (SO_REUSEPORT); the kernel spreads the connections. */
+ * (SO_REUSEPORT, on the sockets of all of them); the kernel spreads the
+ * connections. They have to say so: otherwise one that is started by mistake
+ * would take half of another's agents. */
 #include "collector/listener.h"
 
 #include <stdlib.h>
@@ -10,7 +12,10 @@
 #include "collector/session.h"
 #include "common/log.h"
 
-enum { BACKLOG = 1024, ADDRESS_MAX_BYTES = 128 };
+enum {
+    BACKLOG = 65535, /* the kernel cuts it to net.core.somaxconn */
+    ADDRESS_MAX_BYTES = 128,
+};
 
 /* Split "address:port" or "[address]:port". */
 static int parse(const char *text, char *host, size_t cap, int *port,
@@ -61,7 +66,6 @@ static void on_connection(uv_stream_t *stream, int status)
     sessions_accept(l->sessions, stream);
 }
 
-/* Sockets of one port by several processes need the option on all of them. */
 static int share_port(uv_tcp_t *tcp)
 {
     uv_os_fd_t fd;
@@ -87,7 +91,8 @@ static int bound_port(const uv_tcp_t *tcp)
 }
 
 int listener_start(struct listener *l, uv_loop_t *loop, const char *address,
-                   struct sessions *sessions, struct psc_error *err)
+                   bool shared, struct sessions *sessions,
+                   struct psc_error *err)
 {
     struct sockaddr_storage addr;
     int port = 0;
@@ -99,7 +104,7 @@ int listener_start(struct listener *l, uv_loop_t *loop, const char *address,
     rc = uv_tcp_init_ex(loop, &l->tcp, addr.ss_family);
     if (rc == 0) {
         l->tcp.data = l;
-        rc = share_port(&l->tcp);
+        rc = shared ? share_port(&l->tcp) : 0;
         rc = rc == 0 ? uv_tcp_bind(&l->tcp, (struct sockaddr *)&addr, 0) : rc;
         rc = rc == 0 ? uv_listen((uv_stream_t *)&l->tcp, BACKLOG, on_connection)
                      : rc;
@@ -108,8 +113,12 @@ int listener_start(struct listener *l, uv_loop_t *loop, const char *address,
         }
     }
     if (rc != 0) {
-        return psc_error_set(err, PSC_CONNECTION, "cannot listen on %s: %s",
-                             address, uv_strerror(rc));
+        return psc_error_set(err, PSC_CONNECTION, "cannot listen on %s: %s%s",
+                             address, uv_strerror(rc),
+                             rc != UV_EADDRINUSE ? ""
+                             : shared            ? " by one without shared_port"
+                                      : "; several collectors may share a port "
+                                        "if all have shared_port = yes");
     }
     l->port = bound_port(&l->tcp);
     return PSC_OK;

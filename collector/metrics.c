@@ -261,7 +261,9 @@ int metrics_server_start(struct metrics_server **server, struct metrics *m,
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     s->metrics = m;
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD |
+    /* By poll or epoll: with thousands of agents our descriptors have numbers
+     * that select() cannot take. */
+    unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD |
                      (addr.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
     s->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, s, MHD_OPTION_SOCK_ADDR,

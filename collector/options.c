@@ -18,6 +18,10 @@
 const struct psc_option collector_options[] = {
     {"collector", "listen", PSC_OPT_STRING, FIELD(listen), "0.0.0.0:7443", 0, 0,
      "ADDRESS:PORT", "where agents connect to; port 0 takes a free one"},
+    {"collector", "shared_port", PSC_OPT_BOOL, FIELD(shared_port), "no", 0, 0,
+     NULL,
+     "other collectors of this machine listen there too, each with a\n"
+     "name of its own; the kernel spreads the agents over them"},
     DATABASE_OPTIONS("collector", struct options, database),
     {"collector", "pki_dir", PSC_OPT_STRING, FIELD(pki_dir), NULL, 0, 0, "DIR",
      "the CA and our server certificate, made there when missing\n"
@@ -38,11 +42,10 @@ const struct psc_option collector_options[] = {
      FIELD(commit_interval_us), "200ms", 1000, 60000000, "TIME",
      "samples of all hosts are stored together this often"},
     {"collector", "max_connections", PSC_OPT_INT, FIELD(max_connections),
-     "20000", 1, 1000000, "NUMBER", "connections at once; more are dropped"},
-    {"collector", "max_handshakes", PSC_OPT_INT, FIELD(max_handshakes), "1000",
-     8, 1000000, "NUMBER",
-     "of these, such as have not said yet who they are; when more\n"
-     "come, the oldest of the address with most of them is ended"},
+     "20000", 1, 1000000, "NUMBER",
+     "hosts at once; more are told to come again later"},
+    {"collector", "max_handshakes", PSC_OPT_INT, FIELD(max_handshakes), "256",
+     8, 1000000, "NUMBER", "at once; further connections wait their turn"},
     {"collector", "max_pending", PSC_OPT_SIZE, FIELD(max_pending_bytes), "64M",
      1 << 20, 1LL << 40, "BYTES",
      "memory for samples that wait for the database; beyond it agents\n"
@@ -183,6 +186,16 @@ static int check_names(const struct options *o, struct psc_error *err)
     return PSC_OK;
 }
 
+/* Their default names would be the same. */
+static int check_shared_port(const struct options *o, struct psc_error *err)
+{
+    return o->shared_port && o->name == NULL
+               ? psc_error_set(err, PSC_CONFIG,
+                               "shared_port = yes: give this collector a name "
+                               "that none of the others has")
+               : PSC_OK;
+}
+
 /* Whether libpq understands the DSN; nothing is contacted. */
 static int check_dsn(const struct options *o, struct psc_error *err)
 {
@@ -225,6 +238,7 @@ int options_check(const struct options *options, struct psc_error *err)
     } checks[] = {
         {"log_level", check_log_level},
         {"listen", check_listen},
+        {"shared_port", check_shared_port},
         {"metrics", check_metrics},
         {"names", check_names},
         {"dsn", check_dsn},

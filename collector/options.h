@@ -25,6 +25,7 @@ struct options {
     bool migrate;
     bool replace_ca;
     bool worker;
+    bool shared_port;
     struct psc_config_places places;
 };
 

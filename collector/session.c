@@ -18,6 +18,11 @@
 
 enum {
     HANDSHAKE_S = 10,
+    TURN_S = 60, /* a peer waits so long for its turn at most */
+    WAITING_MAX = 8192,
+    OVER_MAX = 256,  /* connections beyond max: to be told so */
+    BURST_MAX = 256, /* accepted before anything else is done */
+    LOOK_FOR_ROOM_MS = 20,
     FIRST_FRAME_S = 10,
     IDLE_S = 30,
     PULSE_MS = 10000,
@@ -31,10 +36,13 @@ enum {
     REASON_BYTES = 240, /* of a refusal */
 };
 
+#define FULL_RETRY_US (30 * UINT64_C(1000000))
+
 static const char *const state_names[SESSION_STATES] = {
-    [SESSION_HANDSHAKE] = "handshake", [SESSION_FIRST_FRAME] = "first frame",
-    [SESSION_ENROLLING] = "enrolling", [SESSION_CLAIMING] = "claiming",
-    [SESSION_READY] = "ready",         [SESSION_CLOSING] = "closing",
+    [SESSION_WAITING] = "waiting",         [SESSION_HANDSHAKE] = "handshake",
+    [SESSION_FIRST_FRAME] = "first frame", [SESSION_ENROLLING] = "enrolling",
+    [SESSION_CLAIMING] = "claiming",       [SESSION_READY] = "ready",
+    [SESSION_CLOSING] = "closing",
 };
 
 const char *session_state_name(enum session_state state)
@@ -46,6 +54,7 @@ bool session_may_change(enum session_state from, enum session_state to)
 {
 #define TO(state) (1u << SESSION_##state)
     static const unsigned allowed[SESSION_STATES] = {
+        [SESSION_WAITING] = TO(HANDSHAKE) | TO(CLOSING),
         [SESSION_HANDSHAKE] = TO(FIRST_FRAME) | TO(CLOSING),
         [SESSION_FIRST_FRAME] = TO(ENROLLING) | TO(CLAIMING) | TO(CLOSING),
         [SESSION_ENROLLING] = TO(CLOSING),
@@ -63,6 +72,29 @@ static void count_state(struct session *s, enum session_state state, int by)
     atomic_fetch_add(&s->all->metrics->sessions[state], by);
 }
 
+static struct session *session_of(struct lobby_guest *guest)
+{
+    return (struct session *)((char *)guest - offsetof(struct session, guest));
+}
+
+/* Begin the handshakes for which there is a place. */
+static void admit_guests(struct sessions *all)
+{
+    struct lobby_guest *guest;
+    while (!all->stopping &&
+           (guest = lobby_admit(&all->lobby, psc_clock_mono_us())) != NULL) {
+        struct session *s = session_of(guest);
+        session_set_state(s, SESSION_HANDSHAKE);
+        session_set_deadline(s, (HANDSHAKE_S + 5) * PSC_US_PER_S);
+        psc_conn_begin(&s->conn);
+    }
+}
+
+static bool is_host(enum session_state state)
+{
+    return state == SESSION_CLAIMING || state == SESSION_READY;
+}
+
 void session_set_state(struct session *s, enum session_state state)
 {
     assert(session_may_change(s->state, state));
@@ -70,9 +102,14 @@ void session_set_state(struct session *s, enum session_state state)
                   s->host, state_names[s->state], state_names[state]);
     count_state(s, s->state, -1);
     count_state(s, state, 1);
+    s->all->n_hosts += is_host(state) ? 1 : 0;
+    s->all->n_hosts -= is_host(s->state) ? 1 : 0;
     s->state = state;
-    if (state != SESSION_FIRST_FRAME && state != SESSION_ENROLLING) {
+    if (state == SESSION_ENROLLING) {
+        lobby_keep(&s->all->lobby, &s->guest);
+    } else if (state >= SESSION_CLAIMING) {
         lobby_leave(&s->all->lobby, &s->guest);
+        admit_guests(s->all);
     }
 }
 
@@ -165,6 +202,9 @@ static uint64_t retry_after_us(const struct session *s, enum wire_refusal code)
                                       : 0;
     switch (code) {
     case WIRE_REFUSAL_BUSY:
+        if (s->full) { /* not all of them at once */
+            return FULL_RETRY_US + uv_hrtime() % FULL_RETRY_US;
+        }
         return (uint64_t)held_us + RETRY_AFTER_S * PSC_US_PER_S;
     case WIRE_REFUSAL_DISABLED: return ENABLED_AGAIN_S * PSC_US_PER_S;
     default: return 0;
@@ -270,7 +310,7 @@ void session_send_pulse(struct session *s)
 
 static void end_late(struct session *s)
 {
-    if (s->state == SESSION_HANDSHAKE || s->state == SESSION_FIRST_FRAME) {
+    if (s->state <= SESSION_FIRST_FRAME) {
         metrics_refuse(s->all->metrics, METRICS_REFUSED_TIMEOUT);
         refusal_log(&s->all->log, psc_clock_mono_us(),
                     psc_conn_peer_name(&s->conn), "timeout",
@@ -299,11 +339,25 @@ static void look(struct session *s, int64_t now_us, int64_t wall_us)
     }
 }
 
+/* A peer has to make room for others. */
+static void send_away(struct session *s, const char *why)
+{
+    struct sessions *all = s->all;
+    metrics_refuse(all->metrics, METRICS_REFUSED_CROWDED);
+    refusal_log(&all->log, psc_clock_mono_us(), psc_conn_peer_name(&s->conn),
+                metrics_refusal_name(METRICS_REFUSED_CROWDED), why);
+    abort_session(s, why);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct sessions *all = timer->data;
     int64_t now_us = psc_clock_mono_us();
     int64_t wall_us = psc_clock_wall_us();
+    struct lobby_guest *late;
+    while ((late = lobby_late(&all->lobby, now_us)) != NULL) {
+        send_away(session_of(late), "too slow while others wait");
+    }
     struct session *next;
     for (struct session *s = all->first; s != NULL; s = next) {
         next = s->next;
@@ -366,6 +420,14 @@ static void on_frame(struct psc_conn *conn, struct psc_bytes frame)
 
 /* ---- the connection ---- */
 
+static void on_knock(struct psc_conn *conn)
+{
+    struct session *s = conn->user;
+    session_set_deadline(s, (TURN_S + 5) * PSC_US_PER_S);
+    lobby_knock(&s->all->lobby, &s->guest, psc_clock_mono_us());
+    admit_guests(s->all);
+}
+
 static void on_open(struct psc_conn *conn)
 {
     struct session *s = conn->user;
@@ -381,7 +443,10 @@ static void note_failed_peer(struct session *s, const struct psc_error *reason)
                                                 : METRICS_REFUSED_TLS;
     bool quiet =
         reason->code == PSC_CLOSED ||
-        (reason->code == PSC_CONNECTION && s->state != SESSION_HANDSHAKE);
+        (reason->code == PSC_CONNECTION && s->state > SESSION_HANDSHAKE);
+    if (s->guest.place == LOBBY_QUEUED) {
+        code = METRICS_REFUSED_CROWDED; /* whatever it was */
+    }
     if (quiet) {
         return;
     }
@@ -409,6 +474,7 @@ static void on_close(struct psc_conn *conn, const struct psc_error *reason)
 }
 
 static const struct psc_conn_events conn_events = {
+    .on_knock = on_knock,
     .on_open = on_open,
     .on_frame = on_frame,
     .on_close = on_close,
@@ -426,41 +492,13 @@ static void link_session(struct sessions *all, struct session *s)
     all->n++;
 }
 
-static struct session *session_of(struct lobby_guest *guest)
-{
-    return (struct session *)((char *)guest - offsetof(struct session, guest));
-}
-
-/* Into the lobby, or out of the house; another one may have to leave. */
-static void enter_lobby(struct session *s)
-{
-    struct sessions *all = s->all;
-    const char *peer = psc_conn_peer_name(&s->conn);
-    int64_t now_us = psc_clock_mono_us();
-    struct lobby_guest *leaves =
-        lobby_ask(&all->lobby, &s->guest, peer, now_us);
-    if (leaves != NULL) {
-        struct session *other = session_of(leaves);
-        metrics_refuse(all->metrics, METRICS_REFUSED_CROWDED);
-        refusal_log(&all->log, now_us, psc_conn_peer_name(&other->conn),
-                    metrics_refusal_name(METRICS_REFUSED_CROWDED),
-                    "too many connections have not said who they are");
-        abort_session(other, "too many handshakes");
-    }
-    if (leaves != &s->guest) {
-        lobby_enter(&all->lobby, &s->guest, peer, now_us);
-    }
-}
-
-/* Too many, or no memory: take the connection from the listener, and drop it.
- */
+/* No memory: take the connection from the listener, and drop it. */
 static void turn_away(struct sessions *all, uv_stream_t *listener)
 {
     uv_tcp_t *tcp = malloc(sizeof(*tcp));
     metrics_refuse(all->metrics, METRICS_REFUSED_FULL);
     refusal_log(&all->log, psc_clock_mono_us(), "?",
-                metrics_refusal_name(METRICS_REFUSED_FULL),
-                "too many connections");
+                metrics_refusal_name(METRICS_REFUSED_FULL), "out of memory");
     if (tcp == NULL || uv_tcp_init(all->loop, tcp) != 0) {
         free(tcp);
         return;
@@ -469,24 +507,24 @@ static void turn_away(struct sessions *all, uv_stream_t *listener)
     uv_close((uv_handle_t *)tcp, (uv_close_cb)free);
 }
 
-void sessions_accept(struct sessions *all, uv_stream_t *listener)
+static void accept_one(struct sessions *all, uv_stream_t *listener)
 {
     static const struct psc_conn_limits limits = {
         .handshake_us = HANDSHAKE_S * PSC_US_PER_S,
+        .wait_us = TURN_S * PSC_US_PER_S,
         .idle_us = IDLE_S * PSC_US_PER_S,
         .max_frame_bytes = FIRST_FRAME_MAX_BYTES,
         .max_queue_bytes = QUEUE_MAX_BYTES,
     };
     struct psc_error err = {.msg = ""};
     metrics_add(all->metrics, connections, 1);
-    struct session *s =
-        all->n < all->max && !all->stopping ? calloc(1, sizeof(*s)) : NULL;
+    struct session *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         turn_away(all, listener);
         return;
     }
     s->all = all;
-    s->state = SESSION_HANDSHAKE;
+    s->state = SESSION_WAITING;
     link_session(all, s);
     count_state(s, s->state, 1);
     session_set_deadline(s, (HANDSHAKE_S + 5) * PSC_US_PER_S);
@@ -495,11 +533,51 @@ void sessions_accept(struct sessions *all, uv_stream_t *listener)
                              &limits, s, &err);
     if (rc == PSC_OK) {
         s->conn_open = true;
-        enter_lobby(s);
+        lobby_enter(&all->lobby, &s->guest, psc_conn_peer_name(&s->conn),
+                    psc_clock_mono_us());
     } else {
         psc_log_warn("cannot accept a connection: %s", err.msg);
         maybe_free(s);
     }
+}
+
+/* Whether another connection may come in; a silent one may have to leave. */
+static bool make_room(struct sessions *all)
+{
+    if (!lobby_is_full(&all->lobby) && all->n < all->max + OVER_MAX) {
+        return true;
+    }
+    struct lobby_guest *guest = lobby_spare(&all->lobby, psc_clock_mono_us());
+    if (guest != NULL) {
+        send_away(session_of(guest), "nothing was heard of it");
+    }
+    return guest != NULL;
+}
+
+static void on_more(uv_timer_t *timer)
+{
+    struct sessions *all = timer->data;
+    uv_stream_t *listener = all->held;
+    all->held = NULL;
+    all->n_burst = 0;
+    if (!uv_is_closing((uv_handle_t *)listener)) {
+        sessions_accept(all, listener);
+    }
+}
+
+/* A connection that is not accepted waits in the kernel, and so do those that
+ * come behind it. */
+void sessions_accept(struct sessions *all, uv_stream_t *listener)
+{
+    bool burst = all->n_burst >= BURST_MAX;
+    if (burst || !make_room(all)) {
+        all->held = listener;
+        (void)uv_timer_start(&all->more, on_more, burst ? 0 : LOOK_FOR_ROOM_MS,
+                             0);
+        return;
+    }
+    all->n_burst++;
+    accept_one(all, listener);
 }
 
 void sessions_disable(struct sessions *all, int64_t host_id)
@@ -528,8 +606,11 @@ int sessions_init(struct sessions *all, uv_loop_t *loop, struct store *store,
     (void)uv_timer_init(loop, &all->timer);
     all->timer.data = all;
     (void)uv_timer_start(&all->timer, on_timer, LOOK_MS, LOOK_MS);
+    (void)uv_timer_init(loop, &all->more);
+    all->more.data = all;
     decode_shared_init(&all->decode);
-    return lobby_init(&all->lobby, max_handshakes);
+    return lobby_init(&all->lobby, WAITING_MAX + max_handshakes,
+                      max_handshakes);
 }
 
 void sessions_fini(struct sessions *all)
@@ -547,11 +628,12 @@ void sessions_stop(struct sessions *all,
     all->stopping = true;
     all->on_stopped = on_stopped;
     uv_close((uv_handle_t *)&all->timer, NULL);
+    uv_close((uv_handle_t *)&all->more, NULL);
     refusal_log_tell(&all->log, psc_clock_mono_us(), true);
     struct session *next;
     for (struct session *s = all->first; s != NULL; s = next) {
         next = s->next;
-        if (s->state == SESSION_HANDSHAKE) {
+        if (s->state <= SESSION_HANDSHAKE) {
             session_close(s, PSC_CLOSED, "the collector stops");
         } else if (s->state != SESSION_CLOSING) {
             struct wire_message m = {.type = WIRE_REFUSAL};

@@ -3,6 +3,8 @@
  *
  *               accept
  *                 v
+ *              WAITING           for its turn: see lobby.h
+ *                 v
  *             HANDSHAKE          TLS; judged by the connection
  *                 v
  *            FIRST_FRAME         Hello, Enrol or Renew
@@ -17,7 +19,7 @@
  *               freed
  *
  * Every state may go to CLOSING, and each before READY has a deadline. Peers
- * in the first two, and those that enrol, are in the lobby (lobby.h). From
+ * in the first three, and those that enrol, are in the lobby. From
  * Hello on the collector sends a Pulse when it has sent nothing for 10 s. One
  * timer looks at all sessions every second: a timer for each would wake us ten
  * thousand times. */
@@ -39,6 +41,7 @@
 #include "proto/wire.h"
 
 enum session_state {
+    SESSION_WAITING,
     SESSION_HANDSHAKE,
     SESSION_FIRST_FRAME,
     SESSION_ENROLLING,
@@ -67,7 +70,11 @@ struct sessions {
     struct session *first; /* all of them */
     uv_timer_t timer;      /* every second */
     unsigned n;
-    unsigned max;       /* connections */
+    unsigned n_hosts;   /* of these: CLAIMING or READY */
+    unsigned max;       /* of hosts */
+    uv_stream_t *held;  /* a connection waits at this listener, or NULL */
+    uv_timer_t more;    /* while there is one: to look for room again */
+    unsigned n_burst;   /* accepted since the loop has read anything */
     size_t table_bytes; /* of all decoders */
     struct store_heartbeats heartbeats;
     bool heartbeats_busy;
@@ -83,6 +90,10 @@ PSC_MUST_CHECK int sessions_init(struct sessions *all, uv_loop_t *loop,
                                  unsigned max_connections,
                                  unsigned max_handshakes);
 void sessions_fini(struct sessions *all);
+
+/* Descriptors that are taken beyond one for each of `max`: connections that are
+ * to be told to come later, those that are being closed, and the program's. */
+#define SESSIONS_SPARE_FILES 512u
 
 /* What ingest tells sessions. */
 extern const struct ingest_events session_ingest_events;

@@ -255,6 +255,13 @@ void session_take_hello(struct session *s, const struct wire_message *m)
     if (!check_certificate(s, false)) {
         return;
     }
+    if (s->all->n_hosts >= s->all->max) {
+        s->full = true;
+        session_refuse(s, WIRE_REFUSAL_BUSY,
+                       "this collector has its %u hosts (max_connections)",
+                       s->all->max);
+        return;
+    }
     struct host_slot *slot = hosts_find(&s->all->hosts, s->host_id);
     if (slot != NULL &&
         refused_wait_us(&slot->refused, psc_clock_mono_us()) > 0) {

@@ -22,6 +22,7 @@ struct session {
     int64_t deadline_us; /* monotonic; of the states before READY */
     unsigned n_requests; /* of the store, whose on_done is to come */
     bool hello_done;     /* pulses are sent from here on */
+    bool full;           /* refused, for there are too many hosts */
     uint64_t sent_ms;    /* by the loop's clock: the last frame */
 
     /* who it is, from the certificate and the claim */

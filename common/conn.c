@@ -1,6 +1,7 @@
 /* A connection's life: start, writing, deadlines, and the one way it ends.
  *
- * Happy path: conn_init -> (conn_dial.c) -> conn_start_tls -> conn_open ->
+ * Happy path: conn_init -> (conn_dial.c, or WAITING for psc_conn_begin) ->
+ * conn_start_tls -> conn_open ->
  * frames (conn_input.c), psc_conn_send -> conn_end_politely: FLUSHING until
  * the last byte is with the kernel, LINGERING until the peer's end or a
  * second -> conn_end_now: CLOSING -> maybe_fire_close -> on_close.
@@ -44,9 +45,9 @@ static uint64_t now_ms(const struct psc_conn *c)
 
 static const char *state_name(enum psc_conn_state state)
 {
-    static const char *const names[] = {"RESOLVING", "CONNECTING", "HANDSHAKE",
-                                        "OPEN",      "FLUSHING",   "LINGERING",
-                                        "CLOSING",   "CLOSED"};
+    static const char *const names[] = {"RESOLVING", "CONNECTING", "WAITING",
+                                        "HANDSHAKE", "OPEN",       "FLUSHING",
+                                        "LINGERING", "CLOSING",    "CLOSED"};
     return names[state];
 }
 
@@ -56,6 +57,7 @@ void conn_set_state(struct psc_conn *c, enum psc_conn_state state)
     static const unsigned allowed[] = {
         [PSC_CONN_RESOLVING] = BIT(CONNECTING) | BIT(CLOSING),
         [PSC_CONN_CONNECTING] = BIT(HANDSHAKE) | BIT(CLOSING),
+        [PSC_CONN_WAITING] = BIT(HANDSHAKE) | BIT(CLOSING),
         [PSC_CONN_HANDSHAKE] = BIT(OPEN) | BIT(FLUSHING) | BIT(CLOSING),
         [PSC_CONN_OPEN] = BIT(FLUSHING) | BIT(CLOSING),
         [PSC_CONN_FLUSHING] = BIT(LINGERING) | BIT(CLOSING),
@@ -101,27 +103,6 @@ void conn_init(struct psc_conn *c, uv_loop_t *loop, SSL_CTX *ctx,
 #endif
 }
 
-int psc_conn_accept(struct psc_conn *c, uv_stream_t *listener, SSL_CTX *ctx,
-                    const struct psc_conn_events *events,
-                    const struct psc_conn_limits *limits, void *user,
-                    struct psc_error *err)
-{
-    (void)err; /* all that can fail comes later */
-    conn_init(c, listener->loop, ctx, events, limits, user);
-    c->state = PSC_CONN_HANDSHAKE;
-    conn_arm(c, c->deadline_ms);
-    int rc = uv_accept(listener, (uv_stream_t *)&c->tcp);
-    if (rc != 0) {
-        struct psc_error reason;
-        psc_error_set(&reason, PSC_CONNECTION, "accept a connection: %s",
-                      uv_strerror(rc));
-        conn_end_now(c, &reason);
-        return PSC_OK;
-    }
-    conn_start_tls(c, NULL, NULL);
-    return PSC_OK;
-}
-
 void conn_name_address(const struct sockaddr *addr, char *out, size_t cap)
 {
     char text[INET6_ADDRSTRLEN] = "?";
@@ -148,9 +129,58 @@ static void name_peer(struct psc_conn *c)
     }
 }
 
+int psc_conn_accept(struct psc_conn *c, uv_stream_t *listener, SSL_CTX *ctx,
+                    const struct psc_conn_events *events,
+                    const struct psc_conn_limits *limits, void *user,
+                    struct psc_error *err)
+{
+    (void)err; /* all that can fail comes later */
+    conn_init(c, listener->loop, ctx, events, limits, user);
+    bool waits = events->on_knock != NULL;
+    c->state = waits ? PSC_CONN_WAITING : PSC_CONN_HANDSHAKE;
+    conn_arm(c, c->deadline_ms);
+    int rc = uv_accept(listener, (uv_stream_t *)&c->tcp);
+    if (rc != 0) {
+        struct psc_error reason;
+        psc_error_set(&reason, PSC_CONNECTION, "accept a connection: %s",
+                      uv_strerror(rc));
+        conn_end_now(c, &reason);
+        return PSC_OK;
+    }
+    name_peer(c);
+    if (waits) {
+        conn_update_reading(c);
+    } else {
+        conn_start_tls(c, NULL, NULL);
+    }
+    return PSC_OK;
+}
+
+void psc_conn_begin(struct psc_conn *c)
+{
+    if (c->state == PSC_CONN_WAITING && c->knocked && !c->wake) {
+        c->wake = true; /* from the loop, each in its turn */
+        conn_arm(c, 0);
+    }
+}
+
+/* The turn of a peer that has waited. */
+static void begin_tls(struct psc_conn *c)
+{
+    struct psc_bytes first = c->tls.in;
+    c->wake = false;
+    conn_set_state(c, PSC_CONN_HANDSHAKE);
+    c->deadline_ms = now_ms(c) + conn_ms(c->limits.handshake_us);
+    conn_arm(c, c->deadline_ms);
+    conn_start_tls(c, NULL, NULL);
+    if (c->state == PSC_CONN_HANDSHAKE) {
+        psc_tls_feed(&c->tls, first.data, first.len);
+        conn_input(c);
+    }
+}
+
 void conn_start_tls(struct psc_conn *c, const char *name, SSL_SESSION **session)
 {
-    name_peer(c);
     (void)uv_tcp_nodelay(&c->tcp, 1);
     (void)uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
 
@@ -330,10 +360,11 @@ size_t psc_conn_queued(const struct psc_conn *c)
 
 void conn_update_reading(struct psc_conn *c)
 {
-    bool want = c->state == PSC_CONN_HANDSHAKE ||
-                c->state == PSC_CONN_FLUSHING ||
-                c->state == PSC_CONN_LINGERING ||
-                (c->state == PSC_CONN_OPEN && !c->paused && !c->wake);
+    bool want =
+        c->state == PSC_CONN_HANDSHAKE ||
+        (c->state == PSC_CONN_WAITING && c->tls.in.len < CONN_FIRST_BYTES) ||
+        c->state == PSC_CONN_FLUSHING || c->state == PSC_CONN_LINGERING ||
+        (c->state == PSC_CONN_OPEN && !c->paused && !c->wake);
     want = want && !c->peer_done;
     if (want == c->reading) {
         return;
@@ -449,6 +480,17 @@ static void on_timer(uv_timer_t *timer)
     }
     if (c->state == PSC_CONN_FLUSHING || c->state == PSC_CONN_LINGERING) {
         conn_end_now(c, NULL);
+        return;
+    }
+    if (c->state == PSC_CONN_WAITING) {
+        if (c->wake) {
+            begin_tls(c);
+        } else {
+            psc_error_set(&err, PSC_TIMEOUT, "%s",
+                          c->knocked ? "its turn did not come in time"
+                                     : "nothing was heard of it");
+            conn_end_now(c, &err);
+        }
         return;
     }
     conn_dial_timeout(c);

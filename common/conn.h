@@ -20,6 +20,10 @@
 struct psc_conn;
 
 struct psc_conn_events {
+    /* Servers; NULL: none waits. The peer's first record is here, and TLS waits
+     * for psc_conn_begin(). Until then a peer costs no CPU and a few KiB. The
+     * callback may begin or close @c. */
+    void (*on_knock)(struct psc_conn *c);
     /* The handshake is done; frames may be sent. */
     void (*on_open)(struct psc_conn *c);
     /* One whole frame; @frame is borrowed for the call. The callback may
@@ -34,7 +38,10 @@ struct psc_conn_events {
 };
 
 struct psc_conn_limits {
-    int64_t handshake_us;   /* resolve, connect and handshake within this */
+    int64_t handshake_us;   /* resolve and connect within this (a server with
+                               on_knock: hear the first record), and then
+                               handshake within this */
+    int64_t wait_us;        /* from on_knock to psc_conn_begin() */
     int64_t idle_us;        /* no byte from the peer for so long, or a frame
                                or a write unfinished for so long: dead */
     size_t max_frame_bytes; /* larger frames end the connection */
@@ -51,6 +58,10 @@ PSC_MUST_CHECK int psc_conn_accept(struct psc_conn *c, uv_stream_t *listener,
                                    const struct psc_conn_events *events,
                                    const struct psc_conn_limits *limits,
                                    void *user, struct psc_error *err);
+
+/* Begin the handshake of a peer that has knocked; no callback fires within.
+ * Nothing happens if it has not, or if it has begun already. */
+void psc_conn_begin(struct psc_conn *c);
 
 /* Resolve @host, try its addresses in turn, and handshake; an address in
  * digits needs no resolver. @port is a number. @verify_host may be NULL

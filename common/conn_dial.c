@@ -114,6 +114,7 @@ static void on_connect(uv_connect_t *req, int status)
         return;
     }
     conn_set_state(c, PSC_CONN_HANDSHAKE);
+    c->deadline_ms = uv_now(c->tcp.loop) + conn_ms(c->limits.handshake_us);
     conn_arm(c, c->deadline_ms);
     struct psc_conn_dial *d = c->dial;
     conn_start_tls(c, d->verify ? d->verify_host : NULL, d->session);

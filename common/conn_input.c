@@ -1,8 +1,9 @@
 /* Bytes to frames: ciphertext from the socket, through TLS, into whole frames.
  *
- * Happy path: on_alloc -> on_read -> conn_input: handshake until established,
- * then header and payload are read straight from TLS into their places, and
- * on_frame is called for each frame that is whole.
+ * Happy path: on_alloc -> on_read -> (keep_first, as long as the peer waits for
+ * its turn) -> conn_input: handshake until established, then header and payload
+ * are read straight from TLS into their places, and on_frame is called for each
+ * frame that is whole.
  *
  * Nothing is held while nothing arrives: the read buffer lives for one read
  * (longer only if the user pauses amid it, and then just what is left), the
@@ -24,9 +25,14 @@ enum {
 
 void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
-    (void)handle, (void)suggested;
-    buf->base = malloc(CONN_READ_BYTES);
-    buf->len = buf->base != NULL ? CONN_READ_BYTES : 0;
+    const struct psc_conn *c = handle->data;
+    size_t len = CONN_READ_BYTES;
+    (void)suggested;
+    if (c->state == PSC_CONN_WAITING) {
+        len = CONN_FIRST_BYTES - c->tls.in.len;
+    }
+    buf->base = malloc(len);
+    buf->len = buf->base != NULL ? len : 0;
 }
 
 bool conn_in_frame(const struct psc_conn *c)
@@ -182,7 +188,11 @@ static void end_of_input(struct psc_conn *c, ssize_t status)
                       status == UV_ENOBUFS ? "read: " : "connection lost: ",
                       uv_strerror((int)status));
         conn_end_now(c, &err);
-    } else if (c->state == PSC_CONN_HANDSHAKE) {
+    } else if (c->state == PSC_CONN_WAITING && c->knocked) {
+        psc_error_set(&err, PSC_CONNECTION,
+                      "the peer left before its turn came");
+        conn_end_now(c, &err);
+    } else if (c->state == PSC_CONN_HANDSHAKE || c->state == PSC_CONN_WAITING) {
         psc_error_set(&err, PSC_CONNECTION,
                       "the peer closed during the TLS handshake; is this a "
                       "collector's port, and is it well?");
@@ -195,10 +205,55 @@ static void end_of_input(struct psc_conn *c, ssize_t status)
     /* FLUSHING goes on: what is queued may still be wanted. */
 }
 
+/* Whether @first has a whole record, or cannot become one. */
+static bool is_knock(struct psc_bytes first)
+{
+    const uint8_t *head = first.data;
+    if (first.len >= CONN_FIRST_BYTES ||
+        (first.len > 0 && head[0] != SSL3_RT_HANDSHAKE) ||
+        (first.len > 1 && head[1] != SSL3_VERSION_MAJOR)) {
+        return true;
+    }
+    if (first.len < SSL3_RT_HEADER_LENGTH) {
+        return false;
+    }
+    size_t len = (size_t)head[3] << 8 | head[4];
+    return len > SSL3_RT_MAX_PLAIN_LENGTH ||
+           first.len - SSL3_RT_HEADER_LENGTH >= len;
+}
+
+/* The peer waits for its turn: keep its @n bytes at @data, and say so once its
+ * first record is here. */
+static void keep_first(struct psc_conn *c, const char *data, size_t n)
+{
+    size_t len = c->tls.in.len;
+    uint8_t *chunk = realloc(c->chunk, len + n);
+    if (chunk == NULL) {
+        struct psc_error err;
+        psc_error_set(&err, PSC_NOMEM, "read: out of memory");
+        conn_end_now(c, &err);
+        return;
+    }
+    memcpy(chunk + len, data, n);
+    c->chunk = chunk;
+    c->tls.in = (struct psc_bytes){chunk, len + n};
+    conn_update_reading(c);
+    if (c->state == PSC_CONN_WAITING && !c->knocked && is_knock(c->tls.in)) {
+        c->knocked = true;
+        conn_arm(c, uv_now(c->tcp.loop) + conn_ms(c->limits.wait_us));
+        c->events->on_knock(c);
+    }
+}
+
 void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 {
     struct psc_conn *c = stream->data;
     bool wanted = c->state == PSC_CONN_HANDSHAKE || c->state == PSC_CONN_OPEN;
+    if (nread > 0 && c->state == PSC_CONN_WAITING) {
+        keep_first(c, buf->base, (size_t)nread);
+        free(buf->base);
+        return;
+    }
     if (nread <= 0 || !wanted) {
         free(buf->base);
         if (nread < 0) {

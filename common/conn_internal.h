@@ -5,7 +5,10 @@
 
 #include "common/conn.h"
 
-enum { CONN_READ_BYTES = 65536 }; /* read at once; allocated per read */
+enum {
+    CONN_READ_BYTES = 65536, /* read at once; allocated per read */
+    CONN_FIRST_BYTES = 4096, /* kept of a peer that waits */
+};
 
 /* conn.c */
 

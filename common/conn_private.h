@@ -11,8 +11,10 @@
 #include "common/error.h"
 #include "common/tls.h"
 
-/*   connect()                         accept()
- *       |                                |
+/*   connect()                     accept()
+ *       |                           |    | with on_knock
+ *       |                           |  WAITING, until psc_conn_begin()
+ *       |                           v    v
  *   RESOLVING -> CONNECTING -> HANDSHAKE -> OPEN
  *   (names only)  (one address    |          |
  *       |          after another) +----+-----+
@@ -26,6 +28,7 @@
 enum psc_conn_state {
     PSC_CONN_RESOLVING,
     PSC_CONN_CONNECTING,
+    PSC_CONN_WAITING,
     PSC_CONN_HANDSHAKE,
     PSC_CONN_OPEN,
     PSC_CONN_FLUSHING,
@@ -57,7 +60,8 @@ struct psc_conn {
     size_t write_left;      /* of it still with us when last looked at */
     uint64_t write_ms;      /* when the write started or last moved */
 
-    uint8_t *chunk;       /* owned; ciphertext that tls.in points into */
+    uint8_t *chunk;       /* owned; ciphertext that tls.in points into; while
+                             WAITING all that has come */
     uint8_t header[4];    /* length of the frame that is arriving */
     uint8_t header_len;   /* bytes of the header that are here */
     uint32_t frame_size;  /* payload bytes of that frame */
@@ -73,6 +77,7 @@ struct psc_conn {
     bool write_busy;    /* req.write is in flight */
     bool corked;        /* by psc_conn_cork() */
     bool paused;        /* by psc_conn_pause() */
+    bool knocked;       /* on_knock has been called */
     bool wake;          /* the timer shall go on with kept input */
     bool processing;    /* input is being worked on further up the stack */
     bool frames_queued; /* something was sent since the last on_drained */

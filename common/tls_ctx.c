@@ -4,12 +4,18 @@
  * peer is judged -> sessions. Failures: unreadable PEM, a key that is not the
  * certificate's, nothing to trust (PSC_CONFIG); memory (PSC_NOMEM).
  *
- * Servers resume by tickets sealed with keys that live as long as the context,
- * so they keep no state per session. A context's trust never changes, so of a
- * resumed peer only the dates need judging again: psc_tls_peer() does. */
+ * Servers resume by tickets, so they keep no state per session. The keys that
+ * seal them follow from the server's private key and from whom it trusts: a
+ * server that was restarted, or another process with the same files, goes on
+ * with the sessions of the one before, and one that trusts others does not. So
+ * of a resumed peer only the dates need judging again: psc_tls_peer() does.
+ * Whoever has the private key has these keys too; what was said before stays
+ * secret nevertheless, for resumed sessions agree on fresh keys as well. */
 #include "common/tls_ctx.h"
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
@@ -21,6 +27,8 @@
 #define CERT_LIST_MAX_BYTES 32768L /* what a peer may send unauthenticated */
 #define CHAIN_MAX_DEPTH     4
 #define BUNDLE_MAX_CERTS    64 /* in any one PEM text */
+#define DIGEST_BYTES        32 /* SHA-256 */
+#define TICKET_KEYS_BYTES   80 /* as OpenSSL takes them */
 
 static void on_ctx_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index,
                         long argl, void *argp)
@@ -322,12 +330,49 @@ static int set_verification(SSL_CTX *ctx, struct tls_ctx_info *info,
                : PSC_NOMEM;
 }
 
-static int set_sessions(SSL_CTX *ctx, const struct tls_ctx_info *info)
+/* HMAC-SHA-256 of @text with @key into @out. */
+static bool mac(const void *key, size_t key_len, const char *text,
+                uint8_t out[DIGEST_BYTES])
+{
+    unsigned len = 0;
+    return HMAC(EVP_sha256(), key, (int)key_len, (const uint8_t *)text,
+                strlen(text), out, &len) != NULL &&
+           len == DIGEST_BYTES;
+}
+
+/* The keys of the tickets and the name of the sessions, from the private key
+ * and the trust. */
+static bool set_tickets(SSL_CTX *ctx, struct tls_ctx_info *info,
+                        const struct psc_tls_settings *settings)
+{
+    static const char *const labels[] = {
+        "poolscope ticket 1", "poolscope ticket 2", "poolscope ticket 3"};
+    uint8_t seed[DIGEST_BYTES];
+    uint8_t keys[3 * DIGEST_BYTES]; /* 80 bytes of these, then the name */
+    const char *anyone =
+        settings->verify == PSC_TLS_VERIFY_IF_GIVEN ? "given" : "all";
+    bool good = mac(settings->key_pem, strlen(settings->key_pem),
+                    settings->ca_pem, seed) &&
+                mac(seed, sizeof(seed), anyone, seed);
+    for (unsigned i = 0; i < 3; i++) {
+        good = good && mac(seed, sizeof(seed), labels[i],
+                           keys + (size_t)i * DIGEST_BYTES);
+    }
+    good = good && SSL_CTX_set_tlsext_ticket_keys(ctx, keys, TICKET_KEYS_BYTES);
+    memcpy(info->id, keys + TICKET_KEYS_BYTES, sizeof(info->id));
+    OPENSSL_cleanse(seed, sizeof(seed));
+    OPENSSL_cleanse(keys, sizeof(keys));
+    return good;
+}
+
+static int set_sessions(SSL_CTX *ctx, struct tls_ctx_info *info,
+                        const struct psc_tls_settings *settings)
 {
     SSL_CTX_set_timeout(ctx, SESSION_LIFE_S);
     if (info->server) {
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-        if (SSL_CTX_set_num_tickets(ctx, 1) != 1) {
+        if (SSL_CTX_set_num_tickets(ctx, 1) != 1 ||
+            !set_tickets(ctx, info, settings)) {
             return PSC_NOMEM;
         }
     } else {
@@ -361,7 +406,7 @@ int psc_tls_ctx_new(const struct psc_tls_settings *settings, SSL_CTX **out,
         rc = set_verification(ctx, info, settings, err);
     }
     if (rc == PSC_OK) {
-        rc = set_sessions(ctx, info);
+        rc = set_sessions(ctx, info, settings);
     }
     ERR_clear_error();
     if (rc != PSC_OK) {

@@ -4,6 +4,8 @@
  * question over a connection.
  *
  * Usage: bench-conn [IDLE_CONNECTIONS] */
+#include <malloc.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,8 +39,43 @@ static const struct psc_conn_limits limits = {.handshake_us = 60000000,
 /* What one process has used. */
 struct usage {
     int64_t cpu_us;
-    int64_t dirty_bytes; /* private, so not shared with anyone */
+    int64_t dirty_bytes;   /* private, so not shared with anyone */
+    int64_t heap_bytes;    /* of these: in use by malloc */
+    int64_t openssl_bytes; /* of these: by OpenSSL */
 };
+
+/* ---- what OpenSSL holds ---- */
+
+static int64_t openssl_bytes;
+
+static void *ssl_malloc(size_t size, const char *file, int line)
+{
+    (void)file, (void)line;
+    void *p = malloc(size);
+    openssl_bytes += (int64_t)malloc_usable_size(p);
+    return p;
+}
+
+static void ssl_free(void *p, const char *file, int line)
+{
+    (void)file, (void)line;
+    openssl_bytes -= (int64_t)malloc_usable_size(p);
+    free(p);
+}
+
+static void *ssl_realloc(void *p, size_t size, const char *file, int line)
+{
+    if (size == 0) {
+        ssl_free(p, file, line);
+        return NULL;
+    }
+    int64_t before = (int64_t)malloc_usable_size(p);
+    void *bigger = realloc(p, size);
+    if (bigger != NULL) {
+        openssl_bytes += (int64_t)malloc_usable_size(bigger) - before;
+    }
+    return bigger;
+}
 
 static struct usage usage_now(void)
 {
@@ -46,7 +83,10 @@ static struct usage usage_now(void)
     (void)getrusage(RUSAGE_SELF, &r);
     struct usage u = {
         .cpu_us = (int64_t)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 +
-                  r.ru_utime.tv_usec + r.ru_stime.tv_usec};
+                  r.ru_utime.tv_usec + r.ru_stime.tv_usec,
+        .openssl_bytes = openssl_bytes};
+    struct mallinfo2 heap = mallinfo2();
+    u.heap_bytes = (int64_t)(heap.uordblks + heap.hblkhd);
     FILE *f = fopen("/proc/self/smaps_rollup", "r");
     char line[128];
     while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
@@ -306,6 +346,10 @@ static void bench_idle(struct client *control, int n)
         n, (double)(server_end.dirty_bytes - server.dirty_bytes) / n / 1024,
         (double)(client_end.dirty_bytes - client.dirty_bytes) / n / 1024,
         sizeof(struct psc_conn));
+    (void)printf(
+        "  of the server's: OpenSSL %.1f KiB, malloc in all %.1f KiB\n",
+        (double)(server_end.openssl_bytes - server.openssl_bytes) / n / 1024,
+        (double)(server_end.heap_bytes - server.heap_bytes) / n / 1024);
 }
 
 /* A listening loopback socket; its port goes to port_text. */
@@ -331,6 +375,7 @@ int main(int argc, char **argv)
     int n_idle = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2000;
     struct rlimit files = {20000, 20000};
     (void)setrlimit(RLIMIT_NOFILE, &files);
+    (void)CRYPTO_set_mem_functions(ssl_malloc, ssl_realloc, ssl_free);
     certs_init(&certs);
     certs_host(&certs, 1, 90 * DAY_S, &host);
     int fd = make_listener();

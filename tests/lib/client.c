@@ -58,6 +58,12 @@ static void set_timeout(int fd, int timeout_s)
 
 bool client_open(struct client *c, int port, SSL_CTX *ctx)
 {
+    return client_resume(c, port, ctx, NULL);
+}
+
+bool client_resume(struct client *c, int port, SSL_CTX *ctx,
+                   SSL_SESSION *session)
+{
     memset(c, 0, sizeof(*c));
     (void)signal(SIGPIPE, SIG_IGN);
     wire_decoder_init(&c->decoder);
@@ -70,6 +76,9 @@ bool client_open(struct client *c, int port, SSL_CTX *ctx)
     c->ssl = SSL_new(ctx);
     assert_non_null(c->ssl);
     assert_int_equal(SSL_set_fd(c->ssl, c->fd), 1);
+    if (session != NULL) {
+        assert_int_equal(SSL_set_session(c->ssl, session), 1);
+    }
     ERR_clear_error();
     return SSL_connect(c->ssl) == 1;
 }

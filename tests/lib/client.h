@@ -26,6 +26,9 @@ int client_dial(int port);
 /* Connect, and shake hands unless @ctx is NULL. Returns false if the
  * handshake fails; client_close() is due in any case. */
 bool client_open(struct client *c, int port, SSL_CTX *ctx);
+/* The same, offering @session (borrowed; may be NULL). */
+bool client_resume(struct client *c, int port, SSL_CTX *ctx,
+                   SSL_SESSION *session);
 void client_close(struct client *c);
 
 /* Bytes as they are, within TLS if there is some; a frame of them; a message.

@@ -19,6 +19,17 @@
 
 enum { TICK_MS = 2, PATIENCE_MS = 20000, HIGH_FD = 64 };
 
+static void on_knock(struct psc_conn *c)
+{
+    struct link_end *end = c->user;
+    end->knocked++;
+    assert_int_equal(end->knocked, 1);
+    assert_int_equal(end->opened + end->closed, 0);
+    if (end->act_knock != NULL) {
+        end->act_knock(end);
+    }
+}
+
 static void on_open(struct psc_conn *c)
 {
     struct link_end *end = c->user;
@@ -72,6 +83,14 @@ static const struct psc_conn_events events = {
     .on_close = on_close,
 };
 
+static const struct psc_conn_events waiting_events = {
+    .on_knock = on_knock,
+    .on_open = on_open,
+    .on_frame = on_frame,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
+
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct link *l = listener->data;
@@ -82,9 +101,11 @@ static void on_connection(uv_stream_t *listener, int status)
     *end = l->server_template;
     end->link = l;
     end->started = true;
-    assert_int_equal(psc_conn_accept(&end->conn, listener, l->server_ctx,
-                                     &events, &l->limits, end, &err),
-                     0);
+    assert_int_equal(
+        psc_conn_accept(&end->conn, listener, l->server_ctx,
+                        l->servers_wait ? &waiting_events : &events, &l->limits,
+                        end, &err),
+        0);
 }
 
 static void on_tick(uv_timer_t *timer)

@@ -15,11 +15,12 @@ struct link_end {
     struct psc_conn conn;
     struct link *link;
     bool started;
-    int opened, frames, drained, closed; /* callbacks so far */
-    size_t bytes;                        /* of all frames */
-    uint32_t checksum;                   /* CRC-32C over all frames */
-    struct psc_error reason;             /* of the close */
-    void (*act_open)(struct link_end *); /* within on_open, or NULL */
+    int knocked, opened, frames, drained, closed; /* callbacks so far */
+    size_t bytes;                                 /* of all frames */
+    uint32_t checksum;                            /* CRC-32C over all frames */
+    struct psc_error reason;                      /* of the close */
+    void (*act_knock)(struct link_end *);         /* within on_knock, or NULL */
+    void (*act_open)(struct link_end *);
     void (*act_frame)(struct link_end *, struct psc_bytes);
     void (*act_drained)(struct link_end *);
     void (*act_close)(struct link_end *);
@@ -37,6 +38,7 @@ struct link {
     int n_servers;
     struct link_end client;
     struct link_end server_template; /* the act_ fields of new servers */
+    bool servers_wait;               /* until psc_conn_begin() */
     const char *verify_host;         /* what the client verifies, or NULL */
 };
 

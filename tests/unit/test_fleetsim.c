@@ -6,10 +6,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/bench/fleetsim/entropy.h"
+#include "tests/bench/fleetsim/export.h"
 #include "tests/bench/fleetsim/stats.h"
 
 enum { TAGS = 700, COUNTERS = 20, SNAPSHOTS = 400 };
@@ -73,11 +76,12 @@ static void the_quick_way_finds_the_same_changes(void **state)
     struct truth_settings s = settings();
     struct truth t;
     struct truth_host h;
-    uint32_t words[TAGS], found[TAGS + 1];
+    uint16_t words[TAGS];
+    uint32_t found[TAGS + 1];
     make_truth(&t, &s);
     truth_host_init(&h, &t, 3);
     for (uint32_t i = 0; i < TAGS; i++) {
-        words[i] = truth_word(&h, i);
+        words[i] = (uint16_t)truth_word(&h, i);
     }
     for (uint64_t k = 0; k < SNAPSHOTS; k++) {
         uint32_t n = truth_tags_changing(&h, words, TAGS, k, found);
@@ -228,6 +232,35 @@ static void a_leak_grows_as_told(void **state)
     truth_fini(&t);
 }
 
+static void memory_falls_by_what_leaks(void **state)
+{
+    (void)state;
+    struct truth_settings s = settings();
+    struct truth t;
+    s.reboot_every = 0;
+    s.leaks[0].bytes_per_hour = INT64_C(8) << 30;
+    make_truth(&t, &s);
+    for (uint32_t host = 0; host < 50; host++) {
+        struct truth_host h;
+        struct truth_boot boot;
+        truth_host_init(&h, &t, host);
+        truth_boot_at(&h, 0, &boot);
+        int64_t total = truth_counter_at(&h, &boot, TRUTH_TOTAL, 0);
+        int64_t least = total, most = 0;
+        for (uint64_t k = 0; k < 10000; k += 7) {
+            int64_t left = truth_counter_at(&h, &boot, TRUTH_AVAILABLE, k);
+            assert_int_equal(truth_counter_at(&h, &boot, TRUTH_TOTAL, k),
+                             total);
+            least = left < least ? left : least;
+            most = left > most ? left : most;
+        }
+        assert_true(least > 0 && most < total);
+        assert_true((h.leaks & 1) != 0 ? least == truth_ram(&h) >> 6
+                                       : least > total / 4);
+    }
+    truth_fini(&t);
+}
+
 static void names_are_all_different(void **state)
 {
     (void)state;
@@ -252,6 +285,64 @@ static void names_are_all_different(void **state)
     truth_fini(&t);
 }
 
+static void expect_line(const struct psc_buf *page, const char *name,
+                        const char *labels, int64_t value, const char *time)
+{
+    char line[256];
+    (void)snprintf(line, sizeof(line), "%s{instance=\"x\",%s} %" PRId64 "%s\n",
+                   name, labels, value, time);
+    assert_non_null(strstr((const char *)page->data, line));
+}
+
+static void pages_show_the_truth(void **state)
+{
+    (void)state;
+    struct truth_settings s = settings();
+    struct truth t;
+    make_truth(&t, &s);
+    for (uint32_t host = 0; host < 6; host++) {
+        struct truth_host h;
+        struct truth_boot boot;
+        struct psc_buf page;
+        const uint64_t k = 200;
+        unsigned n_lines = COUNTERS, found = 0;
+        truth_host_init(&h, &t, host);
+        truth_boot_at(&h, k, &boot);
+        psc_buf_init(&page, 4 << 20);
+        export_snapshot(&h, k, "x", 1700000000500000, &page);
+        psc_buf_u8(&page, '\0');
+        assert_int_equal(psc_buf_error(&page), PSC_OK);
+        for (uint32_t slot = 0; slot < TAGS; slot++) {
+            uint32_t word = truth_word(&h, slot);
+            uint8_t key[TRUTH_KEY_MAX];
+            char labels[160];
+            int64_t v[TABLE_COLUMNS_MAX];
+            if (!truth_tag_present(&h, word, k)) {
+                continue;
+            }
+            size_t len = truth_tag_key(&h, word, key);
+            (void)snprintf(labels, sizeof(labels), "pool=\"%s\",tag=\"%.*s\"",
+                           pool_name((enum pool)key[0]), (int)len - 1,
+                           (const char *)key + 1);
+            truth_tag_at(&h, &boot, word, k, v);
+            n_lines += h.windows ? 3 : 2;
+            if (slot % 16 == 0) {
+                const char *at = " 1700000000.500";
+                expect_line(
+                    &page, h.windows ? "pool_frees_total" : "pool_objects",
+                    labels, v[h.windows ? COL_FREES : COL_OUTSTANDING], at);
+                expect_line(&page, "pool_bytes", labels, v[COL_BYTES], at);
+            }
+        }
+        for (const char *at = (char *)page.data; *at != '\0'; at++) {
+            found += *at == '\n' ? 1 : 0;
+        }
+        assert_int_equal(found, n_lines);
+        psc_buf_fini(&page);
+    }
+    truth_fini(&t);
+}
+
 static void times_are_sorted_into_buckets(void **state)
 {
     (void)state;
@@ -267,6 +358,24 @@ static void times_are_sorted_into_buckets(void **state)
     free(t);
 }
 
+static void figures_of_a_span_leave_out_what_was_before(void **state)
+{
+    (void)state;
+    struct stats *all = calloc(2, sizeof(*all));
+    assert_non_null(all);
+    all->samples = 5;
+    times_add(&all->ack, 9000000);
+    all[1] = all[0];
+    all->samples = 7;
+    times_add(&all->ack, 1000);
+    times_add(&all->ack, 2000);
+    stats_since(all, &all[1]);
+    assert_int_equal(all->samples, 2);
+    assert_int_equal(all->ack.n, 2);
+    assert_in_range(times_share(&all->ack, 1), 2000, 2200);
+    free(all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,8 +386,11 @@ int main(void)
         cmocka_unit_test(cells_change_as_often_as_asked),
         cmocka_unit_test(shares_of_the_hosts_are_as_asked),
         cmocka_unit_test(a_leak_grows_as_told),
+        cmocka_unit_test(memory_falls_by_what_leaks),
         cmocka_unit_test(names_are_all_different),
+        cmocka_unit_test(pages_show_the_truth),
         cmocka_unit_test(times_are_sorted_into_buckets),
+        cmocka_unit_test(figures_of_a_span_leave_out_what_was_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,9 @@
 #include "tests/bench/fleetsim/encode.h"
 #include "tests/lib/decoded.h"
 
-enum { TAGS = 700, COUNTERS = 20, SNAPSHOTS = 400 };
+enum { TAGS = 700, COUNTERS = 20, SNAPSHOTS = 400, FIRST_HOST = 5 };
+
+#define HOUR_US INT64_C(3600000000)
 
 static struct truth_settings settings(void)
 {
@@ -136,8 +138,9 @@ static void decoded_samples_are_the_truth(void **state)
     struct encoder e;
     struct position positions[2];
     struct receiver receivers[2];
+    struct truth_host hosts[2];
     make_truth(&t, &s);
-    assert_int_equal(encoder_init(&e, &t), PSC_OK);
+    assert_int_equal(encoder_init(&e, &t, HOUR_US), PSC_OK);
     memset(receivers, 0, sizeof(receivers));
     for (unsigned i = 0; i < 2; i++) {
         decoded_init(&receivers[i].tags, 4, TABLE_MAX_TAGS,
@@ -145,20 +148,25 @@ static void decoded_samples_are_the_truth(void **state)
         decoded_init(&receivers[i].counters, 1, TABLE_MAX_COUNTERS,
                      TABLE_MAX_COUNTER_KEY_BYTES);
         wire_decoder_init(&receivers[i].decoder);
-        assert_int_equal(position_init(&positions[i], &t), PSC_OK);
+        truth_host_init(&hosts[i], &t, FIRST_HOST + i);
+        assert_int_equal(position_init(&positions[i], &hosts[i]), PSC_OK);
     }
+    assert_int_not_equal(hosts[0].windows, hosts[1].windows);
     for (uint64_t k = 0; k < SNAPSHOTS; k++) {
         for (unsigned i = 0; i < 2; i++) {
-            struct truth_host h;
-            truth_host_init(&h, &t, 5 + i);
-            send_one(&e, &positions[i], &h, &receivers[i], k, k == 0);
-            check_received(&receivers[i], &h, k);
+            const struct truth_host *h = &hosts[i];
+            send_one(&e, &positions[i], h, &receivers[i], k, k == 0);
+            check_received(&receivers[i], h, k);
             if (i == 1 && k % 50 == 49) {
-                send_one(&e, &positions[i], &h, &receivers[i], k - 7, true);
-                check_received(&receivers[i], &h, k - 7);
+                send_one(&e, &positions[i], h, &receivers[i], k - 7, true);
+                check_received(&receivers[i], h, k - 7);
                 positions[i].known = k % 100 != 99;
             }
         }
+    }
+    for (uint32_t i = 0; i < TAGS * TABLE_COLUMNS_MAX; i++) {
+        assert_int_equal(e.tags.now[i], 0); /* nothing is left for the next */
+        assert_int_equal(e.tags.sent[i], 0);
     }
     assert_true(receivers[0].n_keyframes > SNAPSHOTS / 60);
     assert_true(receivers[0].n_keyframes < SNAPSHOTS / 20);
@@ -184,13 +192,13 @@ static void large_keyframes_come_in_parts(void **state)
     struct receiver r = {.seq = 0};
     s.n_tags = 20000;
     make_truth(&t, &s);
-    assert_int_equal(encoder_init(&e, &t), PSC_OK);
-    assert_int_equal(position_init(&p, &t), PSC_OK);
+    assert_int_equal(encoder_init(&e, &t, HOUR_US), PSC_OK);
+    truth_host_init(&h, &t, 1);
+    assert_int_equal(position_init(&p, &h), PSC_OK);
     decoded_init(&r.tags, 4, TABLE_MAX_TAGS, TABLE_MAX_TAG_KEY_BYTES);
     decoded_init(&r.counters, 1, TABLE_MAX_COUNTERS,
                  TABLE_MAX_COUNTER_KEY_BYTES);
     wire_decoder_init(&r.decoder);
-    truth_host_init(&h, &t, 1);
     for (uint64_t k = 0; k < 3; k++) {
         send_one(&e, &p, &h, &r, k, false);
         check_received(&r, &h, k);

@@ -45,7 +45,7 @@ static void what_can_change_does(void **state)
     assert_int_equal(o.max_connections, 17);
     assert_int_equal(o.max_pending_bytes, 2 << 20);
     assert_int_equal(o.commit_interval_us, 1000000);
-    assert_int_equal(o.max_handshakes, 1000); /* with a restart */
+    assert_int_equal(o.max_handshakes, 256); /* with a restart */
     assert_string_equal(o.listen, "0.0.0.0:7443");
 
     configure("[collector]\nmax_connections = 8\nlog_level = loud\n");

@@ -418,18 +418,55 @@ static void a_session_does_not_outlive_its_context(void **state)
     assert_false(SSL_session_reused(p.server.ssl));
     assert_int_equal(server_sees(&p, &expired), HOST_ID + 1);
     finish(&p);
-
-    /* A restarted collector does not know the ticket: full handshake. */
-    SSL_CTX *restarted = certs_server_ctx(&f->ours, PSC_TLS_VERIFY_IF_GIVEN);
-    connect_pair(&p, ctx, restarted, "localhost", &session);
-    expect_up(&p);
-    assert_false(SSL_session_reused(p.server.ssl));
-    assert_int_equal(server_sees(&p, &expired), HOST_ID + 1);
-    finish(&p);
     SSL_SESSION_free(session);
-    SSL_CTX_free(restarted);
     SSL_CTX_free(ctx);
     host_certs_fini(&renewed);
+}
+
+/* A ticket is good for every server with the same key and the same trust: a
+ * collector that was restarted, or its neighbour. */
+static void a_session_outlives_a_restarted_server(void **state)
+{
+    struct fixture *f = *state;
+    struct pair p;
+    bool expired = true;
+    SSL_SESSION *session = NULL;
+    connect_pair(&p, f->client, f->server, "localhost", &session);
+    expect_up(&p);
+    finish(&p);
+    SSL_CTX *restarted = certs_server_ctx(&f->ours, PSC_TLS_VERIFY_IF_GIVEN);
+    connect_pair(&p, f->client, restarted, "localhost", &session);
+    expect_up(&p);
+    assert_true(SSL_session_reused(p.server.ssl));
+    assert_int_equal(server_sees(&p, &expired), HOST_ID);
+    assert_false(expired);
+    finish(&p);
+
+    /* One that trusts others judges its peers itself. */
+    SSL_CTX *stricter = certs_server_ctx(&f->ours, PSC_TLS_VERIFY_PEER);
+    char bundle[8192];
+    (void)snprintf(bundle, sizeof(bundle), "%s%s", f->ours.ca_pem,
+                   f->foreign.ca_pem);
+    SSL_CTX *wider = NULL;
+    struct psc_error err;
+    struct psc_tls_settings settings = {.server = true,
+                                        .verify = PSC_TLS_VERIFY_IF_GIVEN,
+                                        .ca_pem = bundle,
+                                        .cert_pem = f->ours.server_pem,
+                                        .key_pem = f->ours.server_key_pem};
+    assert_int_equal(psc_tls_ctx_new(&settings, &wider, &err), PSC_OK);
+    SSL_CTX *others[] = {stricter, wider};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_non_null(session);
+        connect_pair(&p, f->client, others[i], "localhost", &session);
+        expect_up(&p);
+        assert_false(SSL_session_reused(p.server.ssl));
+        assert_int_equal(server_sees(&p, &expired), HOST_ID);
+        finish(&p);
+        SSL_CTX_free(others[i]);
+    }
+    SSL_SESSION_free(session);
+    SSL_CTX_free(restarted);
 }
 
 static void old_tls_is_refused(void **state)
@@ -624,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_session_is_resumed_with_its_peer),
         cmocka_unit_test(an_expired_peer_stays_so_when_resumed),
         cmocka_unit_test(a_session_does_not_outlive_its_context),
+        cmocka_unit_test(a_session_outlives_a_restarted_server),
         cmocka_unit_test(old_tls_is_refused),
         cmocka_unit_test(garbage_is_no_tls),
         cmocka_unit_test(data_arrives_whole_and_leaves_nothing),

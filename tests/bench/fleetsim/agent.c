@@ -131,6 +131,7 @@ static void on_open(struct psc_conn *c)
 {
     struct sim_agent *a = c->user;
     SSL_certs_clear(c->tls.ssl); /* shown; 10,000 of them take memory */
+    a->fleet->stats.resumed += SSL_session_reused(c->tls.ssl) == 1 ? 1 : 0;
     a->fleet->stats.sessions++;
     a->beat_us = psc_clock_mono_us();
     sim_agent_set_state(a, SIM_HELLO);
@@ -172,6 +173,7 @@ static void on_close(struct psc_conn *c, const struct psc_error *reason)
         a->fleet->stats.drops++;
         a->dropped_us =
             a->dropped_us != 0 ? a->dropped_us : psc_clock_mono_us();
+        a->behind_us = a->behind_us != 0 ? a->behind_us : a->dropped_us;
         sim_agent_set_state(a, SIM_CLOSING);
     }
     if (sim_agent_is_done(a)) {
@@ -201,6 +203,7 @@ static void connect_now(struct sim_agent *a)
     struct psc_error err = {.msg = ""};
     a->retry_ms = 0;
     a->wake_us = 0;
+    f->stats.tries++;
     SSL_CTX_set_cert_cb(f->ctx, on_certificate_asked, NULL);
     sim_agent_set_state(a, SIM_CONNECTING);
     int rc = psc_conn_connect(&a->conn, &f->loop, f->collector.host,
@@ -232,6 +235,7 @@ void sim_agent_drop(struct sim_agent *a)
     if (a->state == SIM_LIVE || a->state == SIM_OPENING) {
         a->fleet->stats.drops++;
         a->dropped_us = psc_clock_mono_us();
+        a->behind_us = a->behind_us != 0 ? a->behind_us : a->dropped_us;
         sim_agent_close(a, PSC_CLOSED, "a storm");
     }
 }
@@ -243,7 +247,7 @@ int sim_agent_init(struct sim_agent *a, struct fleet *f, uint32_t number,
 {
     *a = (struct sim_agent){.fleet = f, .state = SIM_WAITING};
     truth_host_init(&a->host, &f->truth, number);
-    int rc = position_init(&a->position, &f->truth);
+    int rc = position_init(&a->position, &a->host);
     if (rc != PSC_OK) {
         return psc_error_set(err, rc, "no memory for host %u", number);
     }

@@ -57,6 +57,8 @@ struct sim_agent {
     int64_t booted_us;  /* with --from: the present boot, wall clock */
     int64_t beat_us;    /* monotonic: last heartbeat */
     int64_t dropped_us; /* monotonic: connection lost; 0: not */
+    int64_t behind_us;  /* monotonic: connection lost, and since then not all
+                           that was due acknowledged; 0: not */
     int64_t wake_us;    /* wall clock: connect no sooner */
     int64_t retry_ms;   /* as a refusal said */
     unsigned round;     /* tries without success */

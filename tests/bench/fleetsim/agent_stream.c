@@ -19,8 +19,6 @@ enum {
     SLOW_SNAPSHOTS = 8,         /* that slow hosts deliver together */
 };
 
-#define GIGABYTE (UINT64_C(1) << 30)
-
 static bool is_history(const struct sim_agent *a)
 {
     return a->fleet->run->history;
@@ -113,7 +111,7 @@ void sim_agent_say_hello(struct sim_agent *a)
         .boot_wall_us = booted_us,
         .wall_us = now_us,
         .boottime_us = now_us - booted_us,
-        .ram_bytes = GIGABYTE << (4 + a->host.key % 5),
+        .ram_bytes = (uint64_t)truth_ram(&a->host),
         .role = "simulated",
         .region = "",
         .interval_us = (uint64_t)a->host.truth->s.interval_us,
@@ -201,6 +199,8 @@ static bool send_sample(struct sim_agent *a)
     }
     f->stats.samples++;
     f->stats.cells += a->position.n;
+    f->stats.changed += order.changed;
+    f->stats.values += order.values;
     f->stats.keyframes += a->position.delta_bytes == 0 ? 1 : 0;
     a->next_seq = order.seq;
     a->next_k++;
@@ -276,6 +276,10 @@ static bool settle_next(struct sim_agent *a)
     bool changes = a->new_life || boot.number != a->boot.number;
     bool away = a->new_life || (a->host.slow && !is_history(a));
     if (due_us > psc_clock_wall_us()) {
+        if (a->behind_us != 0 && a->n_sent == 0) {
+            times_add(&f->stats.caught_up, psc_clock_mono_us() - a->behind_us);
+            a->behind_us = 0;
+        }
         if (away && a->n_sent == 0) {
             go_away(a);
         } else {

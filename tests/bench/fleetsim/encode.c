@@ -1,8 +1,9 @@
 /* Samples of simulated hosts into batches.
  *
  * Happy path: position_advance() brings the host's values from one snapshot to
- * the next by the changes in between; lend() gives them to the shared tables,
- * together with what was sent before; table_encode() finds what differs. Names
+ * the next by the changes in between, and puts what changes into the shared
+ * tables, beside what was sent before; table_encode() finds what differs. What
+ * does not change is zeros on both sides, so that it costs no unpacking. Names
  * are put into the tables only when some must be sent.
  *
  * Failures: memory, or what on_batch() says. */
@@ -19,7 +20,6 @@ enum {
     KEYFRAME_FACTOR = 4,
 };
 
-#define HOUR_US   (3600 * 1000000LL)
 #define SECOND_US 1000000LL
 
 /* --- setting up --- */
@@ -30,14 +30,16 @@ static int make_table(struct table *t, uint32_t columns, uint32_t n)
     table_init(t, columns, n, (size_t)n * TRUTH_KEY_MAX);
     t->cap = n;
     t->entries = calloc(n, sizeof(*t->entries));
+    t->now = calloc((size_t)n * columns, sizeof(*t->now));
     t->sent = calloc((size_t)n * columns, sizeof(*t->sent));
-    return t->entries != NULL && t->sent != NULL ? PSC_OK : PSC_NOMEM;
+    bool made = t->entries != NULL && t->now != NULL && t->sent != NULL;
+    return made ? PSC_OK : PSC_NOMEM;
 }
 
-int encoder_init(struct encoder *e, const struct truth *t)
+int encoder_init(struct encoder *e, const struct truth *t, int64_t keyframes_us)
 {
     uint32_t n = t->s.n_tags;
-    *e = (struct encoder){.truth = t};
+    *e = (struct encoder){.truth = t, .keyframes_us = keyframes_us};
     table_writer_init(&e->tag_writer, FRAME_MAX_BYTES);
     table_writer_init(&e->counter_writer, FRAME_MAX_BYTES);
     psc_buf_init(&e->frame, 2 * FRAME_MAX_BYTES);
@@ -47,8 +49,11 @@ int encoder_init(struct encoder *e, const struct truth *t)
         rc = make_table(&e->counters, 1, t->s.n_counters);
     }
     e->scratch = malloc((n + 1) * sizeof(*e->scratch));
+    e->touched = malloc(n * sizeof(*e->touched));
+    e->is_touched = calloc(n, 1);
     e->was_live = malloc(n);
-    if (rc != PSC_OK || e->scratch == NULL || e->was_live == NULL) {
+    if (rc != PSC_OK || e->scratch == NULL || e->touched == NULL ||
+        e->is_touched == NULL || e->was_live == NULL) {
         encoder_fini(e);
         return PSC_NOMEM;
     }
@@ -64,6 +69,8 @@ void encoder_fini(struct encoder *e)
     psc_buf_fini(&e->frame);
     psc_buf_fini(&e->drivers);
     free(e->scratch);
+    free(e->touched);
+    free(e->is_touched);
     free(e->was_live);
 }
 
@@ -98,9 +105,8 @@ static int name_counters(struct encoder *e, const struct truth_host *h)
     return rc;
 }
 
-/* @n_sent: entries that the collector knows, whose last values are in
- * e->tags.sent already. */
-static int lend_tags(struct encoder *e, struct position *p,
+/* @n_sent: entries that the collector knows. */
+static int lend_tags(struct encoder *e, const struct position *p,
                      const struct truth_host *h, uint32_t n_sent)
 {
     struct table *t = &e->tags;
@@ -109,16 +115,16 @@ static int lend_tags(struct encoder *e, struct position *p,
         if (rc != PSC_OK) {
             return rc;
         }
-        memset(t->sent + (size_t)n_sent * TABLE_COLUMNS_MAX, 0,
-               (p->n - n_sent) * POSITION_ROW_BYTES);
     }
     t->names.count = p->n; /* a delta without new names reads none */
-    t->now = p->tags;
     t->n_live = 0;
     t->n_encoded = n_sent;
     t->complete = true;
+    uint8_t flags = truth_tag_flags(h, 0);
     for (uint32_t i = 0; i < p->n; i++) {
-        uint8_t flags = truth_tag_flags(h, p->words[i]);
+        if (!h->windows) {
+            flags = h->truth->slab_flags[p->words[i]];
+        }
         t->entries[i] = (struct table_entry){
             .flags = flags,
             .put_flags = flags,
@@ -130,13 +136,12 @@ static int lend_tags(struct encoder *e, struct position *p,
     return PSC_OK;
 }
 
-static int lend_counters(struct encoder *e, struct position *p,
-                         const struct truth_host *h, bool keyframe)
+static int lend_counters(struct encoder *e, const struct truth_host *h,
+                         bool keyframe)
 {
     struct table *t = &e->counters;
     int rc = keyframe ? name_counters(e, h) : PSC_OK;
     t->names.count = e->truth->s.n_counters;
-    t->now = p->counters;
     t->n_live = t->names.count;
     t->n_encoded = t->names.count;
     t->complete = true;
@@ -238,14 +243,15 @@ static int emit_all(struct encoder *e, const struct position *p,
     }
 }
 
-static bool keyframe_due(const struct position *p, int64_t wall_us)
+static bool keyframe_due(const struct encoder *e, const struct position *p,
+                         int64_t wall_us)
 {
-    return p->keyframe_hour != wall_us / HOUR_US ||
+    return p->keyframe_span != wall_us / e->keyframes_us ||
            p->delta_bytes > KEYFRAME_FACTOR * p->keyframe_bytes;
 }
 
-static void note_taken(struct position *p, const struct encode_order *o,
-                       bool keyframe)
+static void note_taken(const struct encoder *e, struct position *p,
+                       const struct encode_order *o, bool keyframe)
 {
     p->known = true;
     p->k = o->k;
@@ -254,38 +260,61 @@ static void note_taken(struct position *p, const struct encode_order *o,
     if (keyframe) {
         p->keyframe_bytes = o->bytes;
         p->delta_bytes = 0;
-        p->keyframe_hour = o->wall_us / HOUR_US;
+        p->keyframe_span = o->wall_us / e->keyframes_us;
     } else {
         p->delta_bytes += o->bytes;
     }
 }
 
+/* The tables' rows for the sample that @p now has. */
+static int lend(struct encoder *e, struct position *p,
+                const struct encode_order *o, bool keyframe, uint32_t n_sent)
+{
+    memcpy(e->counters.now, p->counters,
+           e->truth->s.n_counters * sizeof(*p->counters));
+    if (keyframe) {
+        position_compact(p);
+        position_unpack(p, e->tags.now);
+    }
+    int rc = lend_tags(e, p, o->host, keyframe ? 0 : n_sent);
+    return rc == PSC_OK ? lend_counters(e, o->host, keyframe) : rc;
+}
+
 int encoder_take(struct encoder *e, struct position *p, struct encode_order *o)
 {
     uint32_t n_sent = p->known ? p->n : 0;
+    struct position_step step = {
+        .host = o->host,
+        .boot = o->boot,
+        .k = o->k,
+        .now = e->tags.now,
+        .sent = e->tags.sent,
+        .touched = e->touched,
+        .is_touched = e->is_touched,
+        .scratch = e->scratch,
+    };
     memcpy(e->was_live, p->live, n_sent);
-    memcpy(e->tags.sent, p->tags, n_sent * POSITION_ROW_BYTES);
-    memcpy(e->counters.sent, p->counters,
-           e->truth->s.n_counters * sizeof(*p->counters));
+    if (p->known) {
+        memcpy(e->counters.sent, p->counters,
+               e->truth->s.n_counters * sizeof(*p->counters));
+    }
     o->bytes = 0;
-    bool keyframe = !position_advance(p, e->scratch, o->host, o->boot, o->k) ||
-                    o->keyframe || keyframe_due(p, o->wall_us);
-    if (keyframe) {
-        position_compact(p);
-        n_sent = 0;
-    }
+    bool keyframe = !position_advance(p, &step) || o->keyframe ||
+                    keyframe_due(e, p, o->wall_us);
+    o->changed = keyframe ? 0 : step.changed;
+    o->values = keyframe ? 0 : step.values;
     p->known = false; /* until all has gone well */
-    int rc = lend_tags(e, p, o->host, n_sent);
-    if (rc == PSC_OK) {
-        rc = lend_counters(e, p, o->host, keyframe);
-    }
+    int rc = lend(e, p, o, keyframe, n_sent);
     if (rc == PSC_OK) {
         rc = emit_all(e, p, o, keyframe);
     }
-    e->tags.now = NULL; /* lent only */
-    e->counters.now = NULL;
+    position_clear(&step);
+    if (keyframe) {
+        memset(e->tags.now, 0, p->n * POSITION_ROW_BYTES);
+        memset(e->tags.sent, 0, p->n * POSITION_ROW_BYTES);
+    }
     if (rc == PSC_OK) {
-        note_taken(p, o, keyframe);
+        note_taken(e, p, o, keyframe);
     }
     return rc;
 }

@@ -2,8 +2,8 @@
  *
  * An agent keeps both tables of its last sample, which takes 150 bytes a tag.
  * Thousands of them share the tables here: of each host only the values and the
- * order of its dictionary are kept (37 bytes a tag), and lent to the tables for
- * the time of one encoding. */
+ * order of its dictionary are kept (23 bytes a tag), and what changes is put
+ * into the tables for the time of one encoding. */
 #ifndef PSC_TESTS_BENCH_FLEETSIM_ENCODE_H
 #define PSC_TESTS_BENCH_FLEETSIM_ENCODE_H
 
@@ -12,14 +12,18 @@
 
 struct encoder {
     const struct truth *truth; /* borrowed */
+    int64_t keyframes_us;      /* between two, by the capture's wall clock */
     struct table tags, counters;
     struct table_writer tag_writer, counter_writer;
     struct psc_buf frame, drivers;
     uint32_t *scratch; /* for position_advance() */
+    uint32_t *touched; /* likewise */
+    uint8_t *is_touched;
     uint8_t *was_live; /* of the entries, before the present sample */
 };
 
-PSC_MUST_CHECK int encoder_init(struct encoder *e, const struct truth *t);
+PSC_MUST_CHECK int encoder_init(struct encoder *e, const struct truth *t,
+                                int64_t keyframes_us);
 void encoder_fini(struct encoder *e);
 
 /* What to encode, and what comes of it. */
@@ -34,7 +38,8 @@ struct encode_order {
     /* Takes each batch; an error from it ends the encoding. */
     int (*on_batch)(void *user, struct psc_bytes frame);
     void *user;
-    size_t bytes; /* of all batches together */
+    size_t bytes;             /* out: of all batches together */
+    uint64_t changed, values; /* out: in a delta, see struct position_step */
 };
 
 /* Encode the sample of snapshot @o->k and move @p there. On an error @p is no

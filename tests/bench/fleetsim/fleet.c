@@ -17,7 +17,9 @@
 #include "tests/bench/fleetsim/agent.h"
 #include "tests/bench/fleetsim/truth_hash.h"
 
-enum { SPARE_FILES = 64, FRAME_MAX_BYTES = 64 << 10 };
+enum { SPARE_FILES = 64, FRAME_MAX_BYTES = 64 << 10, SIGNALS = 4 };
+
+static const int signal_numbers[SIGNALS] = {SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /* --- time --- */
 
@@ -42,6 +44,24 @@ int64_t fleet_due_us(const struct fleet *f, const struct truth_host *h,
            (due_us - run->start_us) / f->options->compress;
 }
 
+uint64_t fleet_due_end(const struct fleet *f, const struct truth_host *h,
+                       int64_t now_us)
+{
+    const struct state_run *run = f->run;
+    int64_t until_us = now_us < f->stop_us ? now_us : f->stop_us - 1;
+    int64_t passed_us = until_us - run->start_us;
+    if (run->history) {
+        passed_us -= f->options->from_us;
+        passed_us = f->options->compress == 0
+                        ? INT64_MAX / 2
+                        : passed_us * f->options->compress;
+    }
+    passed_us -= truth_phase_us(h);
+    uint64_t n =
+        passed_us < 0 ? 0 : (uint64_t)(passed_us / f->truth.s.interval_us) + 1;
+    return run->first + (n < run->n ? n : run->n);
+}
+
 /* No more snapshots; @now: and no more waiting. */
 static void finish(struct fleet *f, bool now)
 {
@@ -58,8 +78,9 @@ static void show_progress(const struct fleet *f)
     (void)fprintf(stderr,
                   "\r%5" PRId64 " s  %u of %u agents live  %" PRIu64
                   " samples sent, %" PRIu64 " acknowledged, %" PRIu64
-                  " drops\033[K",
-                  passed_s, f->n_live, f->n, s->samples, s->acked, s->drops);
+                  " due, %" PRIu64 " drops\033[K",
+                  passed_s, f->n_live, f->n, s->samples, s->acked,
+                  course_backlog(f), s->drops);
 }
 
 static void on_second(uv_timer_t *timer)
@@ -67,6 +88,7 @@ static void on_second(uv_timer_t *timer)
     struct fleet *f = timer->data;
     int64_t now_us = psc_clock_wall_us();
     state_flush(&f->state);
+    course_note(f);
     if (f->progress) {
         show_progress(f);
     }
@@ -86,12 +108,16 @@ static void on_storm(uv_timer_t *timer)
     }
 }
 
-/* The first signal ends it in good order, the second one at once. */
+/* SIGUSR1 and 2 bound the figures. Of the others the first one ends it in good
+ * order, the second one at once. */
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct fleet *f = signal->data;
     int64_t now_us = psc_clock_wall_us();
-    (void)number;
+    if (number == SIGUSR1 || number == SIGUSR2) {
+        (number == SIGUSR1 ? course_begin : course_end)(f);
+        return;
+    }
     finish(f, now_us >= f->stop_us);
     f->stop_us = now_us < f->stop_us ? now_us : f->stop_us;
 }
@@ -102,10 +128,12 @@ void fleet_agent_done(struct fleet *f)
         return;
     }
     f->ended_us = psc_clock_mono_us();
+    course_note(f);
     uv_close((uv_handle_t *)&f->second, NULL);
     uv_close((uv_handle_t *)&f->storm, NULL);
-    uv_close((uv_handle_t *)&f->sigint, NULL);
-    uv_close((uv_handle_t *)&f->sigterm, NULL);
+    for (unsigned i = 0; i < SIGNALS; i++) {
+        uv_close((uv_handle_t *)&f->signals[i], NULL);
+    }
     if (f->progress) {
         (void)fputc('\n', stderr);
     }
@@ -182,15 +210,16 @@ static void start_timers(struct fleet *f)
     uint64_t storm_ms = (uint64_t)f->options->storm_us / 1000;
     (void)uv_timer_init(&f->loop, &f->second);
     (void)uv_timer_init(&f->loop, &f->storm);
-    (void)uv_signal_init(&f->loop, &f->sigint);
-    (void)uv_signal_init(&f->loop, &f->sigterm);
-    f->second.data = f->storm.data = f->sigint.data = f->sigterm.data = f;
+    f->second.data = f->storm.data = f;
     (void)uv_timer_start(&f->second, on_second, 1000, 1000);
     if (storm_ms > 0) {
         (void)uv_timer_start(&f->storm, on_storm, storm_ms, storm_ms);
     }
-    (void)uv_signal_start(&f->sigint, on_signal, SIGINT);
-    (void)uv_signal_start(&f->sigterm, on_signal, SIGTERM);
+    for (unsigned i = 0; i < SIGNALS; i++) {
+        (void)uv_signal_init(&f->loop, &f->signals[i]);
+        f->signals[i].data = f;
+        (void)uv_signal_start(&f->signals[i], on_signal, signal_numbers[i]);
+    }
 }
 
 static int set_up(struct fleet *f, struct psc_error *err)
@@ -215,7 +244,8 @@ static int set_up(struct fleet *f, struct psc_error *err)
     if (rc == PSC_OK) {
         rc = state_open(&f->state, o->state, &settings, o->prefix, err);
     }
-    if (rc == PSC_OK && encoder_init(&f->encoder, &f->truth) != PSC_OK) {
+    if (rc == PSC_OK &&
+        encoder_init(&f->encoder, &f->truth, o->keyframes_us) != PSC_OK) {
         rc = psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     return rc;
@@ -239,12 +269,15 @@ int fleet_run(struct fleet *f, const struct sim_options *o,
     if (rc == PSC_OK) {
         rc = make_agents(f, err);
     }
+    if (rc == PSC_OK) {
+        f->began_us = psc_clock_mono_us();
+        rc = course_start(f, err);
+    }
     if (rc != PSC_OK) {
         (void)uv_run(&f->loop, UV_RUN_NOWAIT);
         fleet_fini(f);
         return rc;
     }
-    f->began_us = psc_clock_mono_us();
     start_timers(f);
     uint64_t ramp_ms = (uint64_t)o->ramp_us / 1000 + 1;
     for (uint32_t i = 0; i < f->n; i++) {
@@ -262,6 +295,7 @@ void fleet_fini(struct fleet *f)
         sim_agent_fini(&f->agents[i]);
     }
     free(f->agents);
+    course_fini(&f->course);
     SSL_CTX_free(f->ctx);
     encoder_fini(&f->encoder);
     state_close(&f->state);

@@ -7,6 +7,7 @@
 #include "agent/options.h"
 #include "common/conn.h"
 #include "proto/wire.h"
+#include "tests/bench/fleetsim/course.h"
 #include "tests/bench/fleetsim/encode.h"
 #include "tests/bench/fleetsim/options.h"
 #include "tests/bench/fleetsim/state.h"
@@ -19,12 +20,13 @@ struct fleet {
     struct endpoint collector;
     uv_loop_t loop;
     uv_timer_t second, storm;
-    uv_signal_t sigint, sigterm;
+    uv_signal_t signals[4]; /* SIGINT, SIGTERM, SIGUSR1, SIGUSR2 */
     struct truth truth;
     struct state state;
     const struct state_run *run; /* the present one; in state */
     struct encoder encoder;
-    struct stats stats;
+    struct stats stats; /* since the start */
+    struct course course;
     struct wire_decoder decoder;
     struct psc_buf frame; /* of other messages than batches */
     SSL_CTX *ctx;         /* of all agents; each shows its own certificate */
@@ -50,6 +52,10 @@ void fleet_fini(struct fleet *f);
  * in this run. */
 int64_t fleet_due_us(const struct fleet *f, const struct truth_host *h,
                      uint64_t k);
+
+/* The first snapshot of this run that a host is not to send by @now_us. */
+uint64_t fleet_due_end(const struct fleet *f, const struct truth_host *h,
+                       int64_t now_us);
 
 /* An agent has sent all it had, or given up at the end. */
 void fleet_agent_done(struct fleet *f);

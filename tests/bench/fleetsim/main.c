@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "tests/bench/fleetsim/export.h"
 #include "tests/bench/fleetsim/fleet.h"
 #include "tests/bench/fleetsim/verify.h"
 
@@ -33,6 +34,8 @@ static int run(const struct sim_options *o, enum sim_command command,
     case SIM_HELP: sim_options_help(); break;
     case SIM_VERSION: (void)puts("fleetsim " PSC_VERSION); break;
     case SIM_ENTROPY: rc = fleet_print_entropy(o, err); break;
+    case SIM_EXPORT: rc = export_serve(o, err); break;
+    case SIM_OPENMETRICS: rc = export_openmetrics(o, err); break;
     case SIM_VERIFY: rc = verify_run(o, &good, err); break;
     case SIM_RUN: rc = simulate(o, err); break;
     }

@@ -80,8 +80,17 @@ const struct psc_option sim_options_table[] = {
      YEAR_US, "TIME", "drop all connections at once every so often"},
     TIME(drain, "2m", 0, DAY_US,
          "wait so long for the last acknowledgements before the end"),
+    TIME(keyframes, "1h", SECOND_US, YEAR_US,
+         "restate every tag so often, by the samples' clock; the product's\n"
+         "agent does each hour, and so does this one; the protocol allows\n"
+         "less, which loads a history of long intervals sooner"),
     ROW(report, PSC_OPT_STRING, NULL, 0, 0, "FILE",
         "write the figures as JSON too"),
+    ROW(course, PSC_OPT_STRING, NULL, 0, 0, "FILE",
+        "write a line of figures a second as CSV; its backlog is the\n"
+        "snapshots that are due and not acknowledged"),
+    ROW(listen, PSC_OPT_STRING, "127.0.0.1:9464", 0, 0, "ADDRESS:PORT",
+        "where --export listens"),
     DATABASE_OPTIONS("fleetsim", struct sim_options, database),
     ROW(verify_hosts, PSC_OPT_INT, "0", 0, 0, "NUMBER",
         "with --verify: compare so many hosts only, evenly spread (0: all)"),
@@ -96,7 +105,8 @@ static const char usage[] =
     "Usage: fleetsim --state DIR [--token TOKEN] [OPTION...]\n"
     "       fleetsim --verify --state DIR [--data DIR | --dsn DSN] "
     "[OPTION...]\n"
-    "       fleetsim --entropy [OPTION...]\n"
+    "       fleetsim --entropy | --openmetrics [OPTION...]\n"
+    "       fleetsim --export --state DIR --listen ADDRESS:PORT\n"
     "\n"
     "Simulates the agents of a fleet, over real TLS connections, with the\n"
     "product's encoder, from one process. What each host has at each moment\n"
@@ -111,6 +121,11 @@ static const char usage[] =
     "                     tags and counters, present values, hours, boots and\n"
     "                     drivers; says what is missing, doubled or wrong\n"
     "  --entropy          only print how much information the samples have\n"
+    "  --export           show Prometheus the fleet whose run in DIR goes on:\n"
+    "                     /NUMBER is a host's newest snapshot, /0, /1, …\n"
+    "  --openmetrics      print the samples of --from until now of --hosts, "
+    "for\n"
+    "                     promtool tsdb create-blocks-from openmetrics\n"
     "  --version          print the version\n"
     "  --help             print this\n"
     "\n"
@@ -118,9 +133,20 @@ static const char usage[] =
 
 static const char rest[] =
     "\n"
-    "A history (--from) is kept only if the database's retention covers it.\n"
+    "Time compression (--from): what is sent is what agents send that have\n"
+    "been cut off for so long and have rebooted since: batches of earlier\n"
+    "boots, whose time a collector takes from their wall clock and the offset\n"
+    "that it knows of the host. No clock is false, and no part of the "
+    "protocol\n"
+    "is left out; only the spool of an agent would be too small for months.\n"
+    "So a history goes the way of late batches, and all its hosts are full of\n"
+    "them at once: its figures are not those of a steady fleet. It is kept\n"
+    "only if the database's retention covers it.\n"
+    "\n"
     "Progress goes to standard error if that is a terminal, the figures to\n"
-    "standard output. SIGINT and SIGTERM end a run in good order.\n"
+    "standard output. SIGINT and SIGTERM end a run in good order. SIGUSR1\n"
+    "begins the figures anew, after a warm-up; SIGUSR2 ends them, while the\n"
+    "run goes on.\n"
     "\n"
     "Each agent needs a file descriptor; beyond the hard limit, run several\n"
     "simulators (--first).\n"
@@ -149,6 +175,7 @@ int sim_options_read(int argc, char **argv, struct sim_options *o,
         enum sim_command command;
     } commands[] = {
         {"--verify", SIM_VERIFY},   {"--entropy", SIM_ENTROPY},
+        {"--export", SIM_EXPORT},   {"--openmetrics", SIM_OPENMETRICS},
         {"--version", SIM_VERSION}, {"--help", SIM_HELP},
         {"-h", SIM_HELP},
     };
@@ -173,7 +200,8 @@ int sim_options_read(int argc, char **argv, struct sim_options *o,
         }
     }
     if (rc == PSC_OK && o->state == NULL &&
-        (*command == SIM_RUN || *command == SIM_VERIFY)) {
+        (*command == SIM_RUN || *command == SIM_VERIFY ||
+         *command == SIM_EXPORT)) {
         rc = psc_error_set(err, PSC_CONFIG, "--state DIR is needed");
     }
     if (rc == PSC_OK &&

@@ -21,7 +21,9 @@ struct sim_options {
     int64_t interval_us, for_us, from_us, ramp_us, storm_us, drain_us;
     int64_t snapshots, compress;
     int64_t window; /* samples under way of a host */
-    char *report;
+    int64_t keyframes_us;
+    char *report, *course;
+    char *listen;                     /* of --export */
     struct database_options database; /* of --verify */
     int64_t verify_hosts, verify_tags;
     char *log_level;
@@ -31,6 +33,8 @@ enum sim_command {
     SIM_RUN,
     SIM_VERIFY,
     SIM_ENTROPY,
+    SIM_EXPORT,
+    SIM_OPENMETRICS,
     SIM_HELP,
     SIM_VERSION,
 };

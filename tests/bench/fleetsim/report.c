@@ -14,6 +14,7 @@ enum { ENTROPY_HOSTS = 16, ENTROPY_SNAPSHOTS = 512, TEXT_MAX = 16 << 10 };
 
 struct figures {
     const struct fleet *f;
+    struct course_mark span; /* of the figures, but for the next */
     double seconds;
     double cpu_s;
     long peak_kib; /* of memory */
@@ -34,13 +35,11 @@ static double ms(const struct times *t, double share)
 static int gather(const struct fleet *f, struct figures *g)
 {
     struct rusage usage;
-    int64_t end_us = f->ended_us != 0 ? f->ended_us : psc_clock_mono_us();
     (void)getrusage(RUSAGE_SELF, &usage);
     *g = (struct figures){.f = f, .peak_kib = usage.ru_maxrss};
-    g->seconds = (double)(end_us - f->began_us) / PSC_US_PER_S;
-    g->cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) /
-                   PSC_US_PER_S;
+    course_figures(f, &g->span);
+    g->seconds = (double)g->span.at_us / PSC_US_PER_S;
+    g->cpu_s = (double)g->span.cpu_us / PSC_US_PER_S;
     g->unacked = f->stats.samples - f->stats.repeated - f->stats.acked;
     return entropy_measure(&f->truth, ENTROPY_HOSTS, ENTROPY_SNAPSHOTS,
                            &g->entropy);
@@ -66,7 +65,7 @@ static void print_entropy(const struct truth *t, const struct entropy *e)
 static void print_table(const struct figures *g)
 {
     const struct fleet *f = g->f;
-    const struct stats *s = &f->stats;
+    const struct stats *s = &g->span.stats;
     const struct truth_settings *t = &f->truth.s;
     double samples = (double)s->samples;
     (void)printf("hosts                   %u of %u tags and %u counters, "
@@ -84,6 +83,9 @@ static void print_table(const struct figures *g)
     (void)printf("acknowledged and gone   %" PRIu64 "\n", s->lost);
     (void)printf("cells (tag in sample)   %" PRIu64 " (%.0f/s)\n", s->cells,
                  per((double)s->cells, g->seconds));
+    (void)printf("changed in deltas       %" PRIu64 " cells, %" PRIu64
+                 " values\n",
+                 s->changed, s->values);
     (void)printf("payload                 %" PRIu64 " bytes (%.0f/s), %.0f a "
                  "sample, %.3f a cell\n",
                  s->bytes, per((double)s->bytes, g->seconds),
@@ -91,15 +93,20 @@ static void print_table(const struct figures *g)
                  per((double)s->bytes, (double)s->cells));
     (void)printf("acknowledgement, ms     p50 %.1f  p99 %.1f  max %.1f\n",
                  ms(&s->ack, 0.5), ms(&s->ack, 0.99), ms(&s->ack, 1));
-    (void)printf("sessions                %" PRIu64 ", %" PRIu64
+    (void)printf("sessions                %" PRIu64 " (%" PRIu64
+                 " resumed) in %" PRIu64 " tries, %" PRIu64
                  " connections lost, %" PRIu64 " refusals, %" PRIu64
                  " keyframes asked for, %" PRIu64 " lives more\n",
-                 s->sessions, s->drops, s->refusals, s->need_keyframes,
-                 s->reboots);
+                 s->sessions, s->resumed, s->tries, s->drops, s->refusals,
+                 s->need_keyframes, s->reboots);
     (void)printf("reconnected after, ms   p50 %.1f  p99 %.1f  max %.1f "
                  "(%" PRIu64 " times)\n",
                  ms(&s->reconnect, 0.5), ms(&s->reconnect, 0.99),
                  ms(&s->reconnect, 1), s->reconnect.n);
+    (void)printf("  caught up after, ms   p50 %.1f  p99 %.1f  max %.1f "
+                 "(%" PRIu64 " times)\n",
+                 ms(&s->caught_up, 0.5), ms(&s->caught_up, 0.99),
+                 ms(&s->caught_up, 1), s->caught_up.n);
     (void)printf("simulator's CPU         %.2f s, %.1f us a sample; encoding "
                  "%.1f us\n",
                  g->cpu_s, per(g->cpu_s * 1e6, samples),
@@ -127,7 +134,7 @@ static int write_json(const struct figures *g, const char *path,
                       struct psc_error *err)
 {
     const struct fleet *f = g->f;
-    const struct stats *s = &f->stats;
+    const struct stats *s = &g->span.stats;
     struct psc_buf out;
     psc_buf_init(&out, TEXT_MAX);
     psc_buf_printf(&out, "{\n");
@@ -142,15 +149,20 @@ static int write_json(const struct figures *g, const char *path,
     put_count(&out, "unacknowledged", g->unacked);
     put_count(&out, "acknowledged_and_gone", s->lost);
     put_count(&out, "cells", s->cells);
+    put_count(&out, "changed_cells", s->changed);
+    put_count(&out, "changed_values", s->values);
     put_count(&out, "batches", s->batches);
     put_count(&out, "payload_bytes", s->bytes);
     put_count(&out, "sessions", s->sessions);
+    put_count(&out, "resumed", s->resumed);
+    put_count(&out, "tries", s->tries);
     put_count(&out, "drops", s->drops);
     put_count(&out, "refusals", s->refusals);
     put_count(&out, "need_keyframes", s->need_keyframes);
     put_count(&out, "memory_kib", (uint64_t)g->peak_kib);
     put_times(&out, "acknowledgement", &s->ack);
     put_times(&out, "reconnect", &s->reconnect);
+    put_times(&out, "caught_up", &s->caught_up);
     psc_buf_printf(&out,
                    "  \"seconds\": %.3f,\n  \"cpu_seconds\": %.3f,\n"
                    "  \"encode_seconds\": %.3f,\n"

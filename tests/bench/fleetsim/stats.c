@@ -43,3 +43,37 @@ int64_t times_share(const struct times *t, double share)
     }
     return t->max_us;
 }
+
+static void times_since(struct times *t, const struct times *before)
+{
+    int64_t max_us = 0;
+    for (uint32_t i = 0; i < TIMES_BUCKETS; i++) {
+        t->buckets[i] -= before->buckets[i];
+        max_us = t->buckets[i] > 0 ? end_of(i) : max_us;
+    }
+    t->n -= before->n;
+    t->max_us = max_us < t->max_us ? max_us : t->max_us;
+}
+
+void stats_since(struct stats *s, const struct stats *before)
+{
+    s->samples -= before->samples;
+    s->batches -= before->batches;
+    s->bytes -= before->bytes;
+    s->keyframes -= before->keyframes;
+    s->cells -= before->cells;
+    s->repeated -= before->repeated;
+    s->changed -= before->changed;
+    s->values -= before->values;
+    s->acked -= before->acked;
+    s->by_cursor -= before->by_cursor;
+    s->lost -= before->lost;
+    s->sessions -= before->sessions;
+    s->drops -= before->drops;
+    s->refusals -= before->refusals;
+    s->need_keyframes -= before->need_keyframes;
+    s->reboots -= before->reboots;
+    s->encode_ns -= before->encode_ns;
+    times_since(&s->ack, &before->ack);
+    times_since(&s->reconnect, &before->reconnect);
+}

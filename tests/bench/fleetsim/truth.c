@@ -26,19 +26,19 @@ static uint8_t shift_of(double rate)
     return (uint8_t)fmin(fmax(shift, RARE_SHIFT_MIN), RARE_SHIFT_MAX);
 }
 
-static void set_rate(struct truth_kind *kind, double rate)
+static struct truth_pace pace_of(double rate)
 {
     if (rate < 1.0 / (1 << RARE_SHIFT_MIN)) {
-        kind->block_shift = shift_of(fmax(rate, 1e-6));
-    } else {
-        kind->rate = (uint32_t)fmin(rate * 0x1p32, (double)UINT32_MAX);
+        return (struct truth_pace){UINT32_MAX, shift_of(fmax(rate, 1e-6))};
     }
+    return (struct truth_pace){
+        (uint32_t)fmin(rate * 0x1p32, (double)UINT32_MAX), 0};
 }
 
 /* Rates are u^(1/change - 1), whose mean is `change`. */
-static void make_kind(const struct truth *t, uint32_t word,
-                      struct truth_kind *kind)
+static void make_kind(struct truth *t, uint32_t word)
 {
+    struct truth_kind *kind = &t->kinds[word];
     uint64_t bits = hash_draw(t->s.seed, DRAW_KIND, word, 0);
     double rate = hash_share(hash_draw(t->s.seed, DRAW_KIND, word, 1));
     double level = hash_share(hash_draw(t->s.seed, DRAW_KIND, word, 2));
@@ -50,7 +50,6 @@ static void make_kind(const struct truth *t, uint32_t word,
         .churn = (uint8_t)((bits >> 24) % 8),
         .fleeting = (bits >> 32) % 100 < FLEETING_PERCENT,
         .mixed = (bits >> 40) % 10 < 6,
-        .reclaimable = (bits >> 48) % 4 == 0,
         .level = (uint32_t)(40 * exp2(13 * level * level * level)),
         .size = 16 * (uint32_t)exp2(9 * size * size),
     };
@@ -58,7 +57,11 @@ static void make_kind(const struct truth *t, uint32_t word,
         rate = 1;
         kind->fleeting = false;
     }
-    set_rate(kind, t->s.change < 1 ? pow(rate, 1 / t->s.change - 1) : 1);
+    t->paces[word] =
+        pace_of(t->s.change < 1 ? pow(rate, 1 / t->s.change - 1) : 1);
+    bool reclaimable = (bits >> 48) % 4 == 0;
+    t->slab_flags[word] = (uint8_t)(TAG_OUTSTANDING | TAG_BYTES |
+                                    (reclaimable ? ENTRY_RECLAIMABLE : 0));
 }
 
 static bool is_share(double x)
@@ -83,11 +86,14 @@ int truth_init(struct truth *t, const struct truth_settings *s,
         return psc_error_set(err, PSC_CONFIG, "a share is from 0 to 1");
     }
     t->kinds = calloc((size_t)2 * s->n_tags, sizeof(*t->kinds));
-    if (t->kinds == NULL) {
+    t->paces = calloc((size_t)2 * s->n_tags, sizeof(*t->paces));
+    t->slab_flags = calloc(2, s->n_tags);
+    if (t->kinds == NULL || t->paces == NULL || t->slab_flags == NULL) {
+        truth_fini(t);
         return psc_error_set(err, PSC_NOMEM, "out of memory");
     }
     for (uint32_t word = 0; word < 2 * s->n_tags; word++) {
-        make_kind(t, word, &t->kinds[word]);
+        make_kind(t, word);
     }
     return PSC_OK;
 }
@@ -95,7 +101,11 @@ int truth_init(struct truth *t, const struct truth_settings *s,
 void truth_fini(struct truth *t)
 {
     free(t->kinds);
+    free(t->paces);
+    free(t->slab_flags);
     t->kinds = NULL;
+    t->paces = NULL;
+    t->slab_flags = NULL;
 }
 
 static bool has_share(const struct truth_host *h, uint64_t which, double share)
@@ -188,9 +198,7 @@ uint8_t truth_tag_flags(const struct truth_host *h, uint32_t word)
     if (h->windows) {
         return TAG_ALLOCS | TAG_FREES | TAG_OUTSTANDING | TAG_BYTES;
     }
-    return (
-        uint8_t)(TAG_OUTSTANDING | TAG_BYTES |
-                 (h->truth->kinds[word].reclaimable ? ENTRY_RECLAIMABLE : 0));
+    return h->truth->slab_flags[word];
 }
 
 bool truth_tag_fleeting(const struct truth_host *h, uint32_t word)
@@ -209,19 +217,19 @@ bool truth_tag_present(const struct truth_host *h, uint32_t word, uint64_t k)
 
 bool truth_tag_changes(const struct truth_host *h, uint32_t word, uint64_t k)
 {
-    return truth_changes(&h->truth->kinds[word],
+    return truth_changes(&h->truth->paces[word],
                          hash_row(h->key, DRAW_CHANGE, word), k);
 }
 
-uint32_t truth_tags_changing(const struct truth_host *h, const uint32_t *words,
+uint32_t truth_tags_changing(const struct truth_host *h, const uint16_t *words,
                              uint32_t n, uint64_t k, uint32_t *out)
 {
-    const struct truth_kind *kinds = h->truth->kinds;
+    const struct truth_pace *paces = h->truth->paces;
     uint32_t found = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t row = hash_row(h->key, DRAW_CHANGE, words[i]);
         out[found] = i;
-        found += truth_changes(&kinds[words[i]], row, k) ? 1 : 0;
+        found += truth_changes(&paces[words[i]], row, k) ? 1 : 0;
     }
     return found;
 }

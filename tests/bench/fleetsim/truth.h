@@ -35,6 +35,11 @@
  * value), so that whoever reads a row knows which snapshot it is. */
 #define TRUTH_SNAPSHOT_NAME "fleetsim_snapshot"
 
+/* Counters 1 and 2: the host's memory, and what of it is available: it wanders
+ * and falls by what the leaks take. */
+#define TRUTH_TOTAL     1u
+#define TRUTH_AVAILABLE 2u
+
 /* Hosts @hosts (0 to 1) have a version of driver fleetsim_leak<i> from which
  * tag fleetsim_leak<i> grows by so much. */
 struct truth_leak {
@@ -55,11 +60,14 @@ struct truth_settings {
     struct truth_leak leaks[TRUTH_LEAKS_MAX];
 };
 
-struct truth_kind; /* of a tag of the vocabulary: truth.c */
+struct truth_kind; /* of a tag of the vocabulary: truth_private.h */
+struct truth_pace;
 
 struct truth {
     struct truth_settings s;
-    struct truth_kind *kinds; /* by word */
+    struct truth_kind *kinds; /* by word; owned, as the next ones */
+    struct truth_pace *paces;
+    uint8_t *slab_flags; /* of the tag on Linux */
 };
 
 /* What a host is. */
@@ -127,7 +135,7 @@ bool truth_tag_changes(const struct truth_host *h, uint32_t word, uint64_t k);
 
 /* List which of @words change in snapshot @k; the same, but quick. Returns how
  * many indices were written to @out, which has room for @n. */
-uint32_t truth_tags_changing(const struct truth_host *h, const uint32_t *words,
+uint32_t truth_tags_changing(const struct truth_host *h, const uint16_t *words,
                              uint32_t n, uint64_t k, uint32_t *out);
 
 /* Values at a change: in snapshot @k, which is one. */
@@ -144,6 +152,9 @@ void truth_tag_at(const struct truth_host *h, const struct truth_boot *boot,
 size_t truth_counter_key(const struct truth_host *h, uint32_t counter,
                          uint8_t *out);
 uint8_t truth_counter_flags(uint32_t counter);
+
+/* Bytes of memory: 16 to 256 GiB. */
+int64_t truth_ram(const struct truth_host *h);
 
 /* The value as tables have it: an integer, or with ENTRY_REAL a double's
  * bits. */

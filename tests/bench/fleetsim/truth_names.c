@@ -76,10 +76,15 @@ size_t truth_counter_key(const struct truth_host *h, uint32_t counter,
 {
     static const char *const sorts[] = {"entries", "bytes", "events_total",
                                         "seconds"};
+    static const char *const singles[] = {
+        [0] = TRUTH_SNAPSHOT_NAME,
+        [TRUTH_TOTAL] = "node_memory_MemTotal_bytes",
+        [TRUTH_AVAILABLE] = "node_memory_MemAvailable_bytes",
+    };
     char *text = (char *)out;
     (void)h;
-    if (counter == 0) {
-        (void)snprintf(text, TRUTH_KEY_MAX, TRUTH_SNAPSHOT_NAME);
+    if (counter < sizeof(singles) / sizeof(singles[0])) {
+        (void)snprintf(text, TRUTH_KEY_MAX, "%s", singles[counter]);
         return strlen(text) + 1; /* and an empty instance */
     }
     /* A name for each 16 of a sort, told apart by instance. */

@@ -20,9 +20,9 @@ static uint64_t last_change(const struct truth_host *h,
                             const struct truth_boot *boot, uint32_t word,
                             uint64_t k)
 {
-    const struct truth_kind *kind = &h->truth->kinds[word];
+    const struct truth_pace *pace = &h->truth->paces[word];
     uint64_t row = hash_row(h->key, DRAW_CHANGE, word);
-    unsigned shift = kind->block_shift;
+    unsigned shift = pace->shift;
     uint64_t at = k;
     if (shift > 0) {
         uint64_t mask = (UINT64_C(1) << shift) - 1;
@@ -36,7 +36,7 @@ static uint64_t last_change(const struct truth_host *h,
         }
         return at > boot->first ? at : boot->first;
     }
-    while (at > boot->first && !truth_changes(kind, row, at)) {
+    while (at > boot->first && !truth_changes(pace, row, at)) {
         at--;
     }
     return at;
@@ -136,6 +136,28 @@ void truth_tag_at(const struct truth_host *h, const struct truth_boot *boot,
 
 /* --- counters --- */
 
+int64_t truth_ram(const struct truth_host *h)
+{
+    return INT64_C(1) << (34 + h->key % 5);
+}
+
+/* Half of the memory, give or take an eighth, less what leaks. A host that has
+ * leaked all of it keeps a sixty-fourth. */
+static int64_t available(const struct truth_host *h,
+                         const struct truth_boot *boot, uint64_t row,
+                         uint64_t k)
+{
+    int64_t ram = truth_ram(h);
+    uint64_t x = k - boot->first;
+    struct pair a = pair_at(row, 0, ram >> 10, x);
+    struct pair b = pair_at(row + 1, 6, ram >> 4, x);
+    int64_t left = (ram >> 1) + a.up - a.down + b.up - b.down;
+    for (uint32_t slot = 1; slot <= h->truth->s.n_leaks; slot++) {
+        left -= leaked(h, boot, slot, k) * h->truth->kinds[2 * slot].size;
+    }
+    return (left > ram >> 6 ? left : ram >> 6) & ~INT64_C(4095);
+}
+
 uint8_t truth_counter_flags(uint32_t counter)
 {
     return counter % COUNTER_PERIOD == 3 ? ENTRY_REAL : 0;
@@ -148,6 +170,9 @@ int64_t truth_counter_at(const struct truth_host *h,
     if (counter == 0) {
         return (int64_t)k + 1;
     }
+    if (counter == TRUTH_TOTAL) {
+        return truth_ram(h) - (truth_ram(h) >> 6);
+    }
     uint64_t changes_row = hash_row(h->key, DRAW_COUNTER_CHANGE, counter);
     uint64_t mask = (UINT64_C(1) << COUNTER_CHANGE_BITS) - 1;
     while (k > boot->first && (hash_at(changes_row, k) & mask) != 0) {
@@ -155,6 +180,9 @@ int64_t truth_counter_at(const struct truth_host *h,
     }
     uint64_t row =
         hash_mix(hash_row(h->key, DRAW_COUNTER, counter) + boot->number);
+    if (counter == TRUTH_AVAILABLE) {
+        return available(h, boot, row, k);
+    }
     int64_t amplitude = (int64_t)(1000 + row % 100000);
     uint64_t x = k - boot->first;
     struct pair a = pair_at(row, 0, amplitude, x);
