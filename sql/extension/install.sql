@@ -7,7 +7,7 @@
 --
 -- or with -v library=/path/of/poolscope_chunk where it lies elsewhere. Who may
 -- call the functions stays as it was. Run it again after a migration that
--- replaced them; sql/migrations/012_chunk.sql is the way back.
+-- replaced them; sql/migrations/013_chunk.sql is the way back.
 \if :{?library}
 \else
 \set library '$libdir/poolscope_chunk'
@@ -143,5 +143,13 @@ RETURNS TABLE (hour timestamptz, id integer, n bigint, first_at timestamptz,
                max_value double precision, sum_value double precision)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 32
 AS :'library', 'poolscope_chunk_counter_hours';
+
+CREATE OR REPLACE FUNCTION poolscope_data.summary_tag_rows(
+    p_head bytea, p_levels bytea, p_data bytea, p_block integer)
+RETURNS TABLE (at timestamptz, id integer, first_bytes bigint,
+               last_bytes bigint, min_bytes bigint, max_bytes bigint,
+               mean_bytes bigint, last_outstanding bigint)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 400
+AS :'library', 'poolscope_summary_tag_rows';
 
 COMMIT;

@@ -261,11 +261,11 @@ static void the_module_takes_the_place_and_gives_it_back(void **state)
     }
     assert_int_equal(test_sql_int(chunk_db.conn, count_c), 0);
     chunk_db_install(CHUNK_DB_MIGRATED);
-    assert_int_equal(test_sql_int(chunk_db.conn, count_c), 18);
+    assert_int_equal(test_sql_int(chunk_db.conn, count_c), 19);
     check_reader();
     chunk_db_run("SET ROLE poolscope_owner");
-    chunk_db_run(chunk_db_source("sql/migrations/012_chunk.sql"));
-    chunk_db_run(chunk_db_source("sql/migrations/016_stored.sql"));
+    chunk_db_run(chunk_db_source("sql/migrations/013_chunk.sql"));
+    chunk_db_run(chunk_db_source("sql/migrations/017_stored.sql"));
     chunk_db_run("RESET ROLE");
     assert_int_equal(test_sql_int(chunk_db.conn, count_c), 0);
     check_reader();
