@@ -50,7 +50,7 @@ CREATE TABLE poolscope_data.host (
     admin_labels jsonb NOT NULL DEFAULT '{}'
 );
 
--- What a host says of itself.
+-- What a host says of itself and what changes all the time.
 CREATE TABLE poolscope_data.host_state (
     host_id bigint PRIMARY KEY,
     os text NOT NULL DEFAULT '',
@@ -62,22 +62,16 @@ CREATE TABLE poolscope_data.host_state (
     labels jsonb NOT NULL DEFAULT '{}',
     ram_bytes bigint,
     interval_us bigint,
+    clock_offset_us bigint,         -- collector's clock less the host's
+    spool_bytes bigint,
+    agent_dropped_batches bigint,   -- as the agent counts
     sources jsonb NOT NULL DEFAULT '[]',
     aliases jsonb NOT NULL DEFAULT '[]',
     event_boot_id uuid,             -- of event_positions
     event_positions jsonb NOT NULL DEFAULT '{}', -- by source: newest stored
     collector text NOT NULL DEFAULT '',
-    peer text NOT NULL DEFAULT ''
-) WITH (fillfactor = 50);
-
--- What heartbeats say, in narrow rows: each is written up to once a minute, in
--- place, as nothing that changes is in an index.
-CREATE TABLE poolscope_data.host_seen (
-    host_id bigint PRIMARY KEY,
-    seen_at timestamptz,            -- hello or heartbeat
-    clock_offset_us bigint,         -- collector's clock less the host's
-    spool_bytes bigint,
-    agent_dropped_batches bigint    -- as the agent counts
+    peer text NOT NULL DEFAULT '',
+    seen_at timestamptz             -- hello or heartbeat
 ) WITH (fillfactor = 50);
 
 -- One row a host, locked and advanced in the transaction that stores rows:
@@ -239,8 +233,7 @@ CREATE TABLE poolscope_data.counter_summary (
 CREATE TABLE poolscope_data.rollup_position (
     host_id bigint PRIMARY KEY,
     n bigint NOT NULL,
-    open_hour timestamptz,          -- of the oldest row beyond n, as last seen
-    retry_at timestamptz            -- it failed: not before
+    open_hour timestamptz           -- of the oldest row beyond n, as last seen
 ) WITH (fillfactor = 50);
 
 -- Inventories: a row as long as a driver stays the same on a host.
@@ -266,12 +259,6 @@ CREATE TABLE poolscope_data.driver_seen (
 CREATE INDEX driver_seen_now ON poolscope_data.driver_seen (host_id, driver)
     WHERE seen_to IS NULL;
 CREATE INDEX driver_seen_driver ON poolscope_data.driver_seen (driver);
-
--- How far detection has come with a host: what it saw up to batch n is told.
-CREATE TABLE poolscope_data.detect_position (
-    host_id bigint PRIMARY KEY,
-    n bigint NOT NULL
-) WITH (fillfactor = 50);
 
 -- Findings. Rows are never deleted.
 CREATE TABLE poolscope_data.leak (
@@ -326,7 +313,6 @@ CREATE TABLE poolscope_data.leak_host (
     exhaustion_at timestamptz,
     exhaustion_earliest timestamptz,
     exhaustion_latest timestamptz,
-    group_bytes_per_day bigint,     -- of all its tags together
     PRIMARY KEY (host_id, leak_id)
 );
 CREATE INDEX leak_host_leak ON poolscope_data.leak_host (leak_id);

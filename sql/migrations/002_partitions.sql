@@ -41,13 +41,10 @@ LANGUAGE sql STABLE AS $$
     SELECT value::interval FROM poolscope_data.setting WHERE name = p_name
 $$;
 
--- Times that count as possible; others go to the default partition. An hour is
--- more than clocks differ that anybody cares for. What lies beyond it counts
--- when its time has come: an hour of the future must not be taken for the
--- oldest that is not summed up yet.
-CREATE FUNCTION poolscope_data.in_range(p_at timestamptz)
-RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT p_at >= '2000-01-01 00:00:00+00' AND p_at <= now() + '1 hour'
+-- Times that count as possible; others go to the default partition.
+CREATE FUNCTION poolscope_data.in_range(p_at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT p_at >= '2000-01-01 00:00:00+00' AND p_at <= now() + '1 day'
 $$;
 
 -- Make the partition of p_parent that holds p_at, with the rows that wait for
@@ -90,22 +87,20 @@ BEGIN
     RETURN true;
 END $$;
 
--- Make what the next days need (a week, should housekeeping fail), and what
--- late rows in the default partition need. Says how many were made; gives up
--- quietly where a lock is not to be had, the next call tries again. Any other
--- failure is told, and keeps no other partition from being made.
-CREATE FUNCTION poolscope_data.partitions_ahead(OUT made integer,
-                                                OUT failed text)
+-- Make what the next days need, and what late rows in the default partition
+-- need. Returns how many were made; gives up quietly where a lock is not to
+-- be had, the next call tries again.
+CREATE FUNCTION poolscope_data.partitions_ahead() RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
     kind poolscope_data.partitioned;
     wanted timestamptz;
+    made integer := 0;
 BEGIN
-    made := 0;
     FOR kind IN SELECT * FROM poolscope_data.partitioned ORDER BY parent LOOP
         FOR wanted IN EXECUTE format(
             'SELECT * FROM generate_series(now() - interval ''1 day'', '
-            'now() + interval ''8 days'', ''1 day'') '
+            'now() + interval ''3 days'', ''1 day'') '
             'UNION (SELECT DISTINCT date_trunc(''day'', %1$I, ''UTC'') '
             'FROM poolscope_data.%2$I '
             'WHERE %1$I >= now() - $1 AND %1$I <= now() + interval ''1 day'') '
@@ -116,32 +111,12 @@ BEGIN
                 IF poolscope_data.partition_make(kind.parent, wanted) THEN
                     made := made + 1;
                 END IF;
-            EXCEPTION
-            WHEN lock_not_available THEN
+            EXCEPTION WHEN lock_not_available THEN
                 CONTINUE;
-            WHEN others THEN
-                failed := coalesce(failed, format('a partition of %s for %s: '
-                                   '%s', kind.parent, wanted, SQLERRM));
             END;
         END LOOP;
     END LOOP;
-END $$;
-
--- What the default partition of a table holds; of that, what housekeeping has
--- yet to move into a partition. The rest has impossible times.
-CREATE FUNCTION poolscope_data.default_rows(p_parent text,
-    OUT default_rows bigint, OUT waiting_rows bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    kind partitioned;
-BEGIN
-    SELECT * INTO STRICT kind FROM partitioned WHERE parent = p_parent;
-    EXECUTE format('SELECT count(*), count(*) FILTER (WHERE %1$I >= now() - $1 '
-                   'AND %1$I <= now() + interval ''1 day'') FROM %2$I',
-                   kind.at_column, p_parent || '_default')
-    USING setting_interval(kind.retention)
-    INTO default_rows, waiting_rows;
+    RETURN made;
 END $$;
 
 -- Is anything in this partition not in summaries yet? (Then it stays.)

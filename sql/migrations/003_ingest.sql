@@ -56,7 +56,7 @@ BEGIN
     n := cur.n;
     last_at := cur.last_at;
     -- As it was before this hello: what earlier boots' clocks are judged by.
-    clock_offset_us := (SELECT s.clock_offset_us FROM host_seen s
+    clock_offset_us := (SELECT s.clock_offset_us FROM host_state s
                         WHERE s.host_id = p_host_id);
     registry_epoch := poolscope_data.registry_epoch();
     PERFORM poolscope_data.facts_note(p_host_id, p_collector, p_facts);
@@ -105,7 +105,7 @@ BEGIN
       AND s.stream NOT IN (SELECT x.stream FROM ingest_stream x
                            WHERE x.host_id = p_host_id
                            ORDER BY x.opened DESC LIMIT 16);
-    UPDATE host_seen SET agent_dropped_batches = p_dropped_batches
+    UPDATE host_state SET agent_dropped_batches = p_dropped_batches
     WHERE host_id = p_host_id;
     result := 'ok';
 END $$;
@@ -124,12 +124,14 @@ BEGIN
         peer text);
     INSERT INTO poolscope_data.host_state AS s
         (host_id, os, os_version, os_build, agent_version, role, region,
-         labels, ram_bytes, interval_us, collector, peer)
+         labels, ram_bytes, interval_us, clock_offset_us, collector, peer,
+         seen_at)
     VALUES (p_host_id, coalesce(facts.os, ''), coalesce(facts.os_version, ''),
             coalesce(facts.os_build, ''), coalesce(facts.agent_version, ''),
             coalesce(facts.role, ''), coalesce(facts.region, ''),
             coalesce(facts.labels, '{}'), facts.ram_bytes, facts.interval_us,
-            p_collector, coalesce(facts.peer, ''))
+            facts.clock_offset_us, p_collector, coalesce(facts.peer, ''),
+            clock_timestamp())
     ON CONFLICT (host_id) DO UPDATE SET
         os = excluded.os, os_version = excluded.os_version,
         os_build = excluded.os_build,
@@ -137,14 +139,10 @@ BEGIN
         region = excluded.region, labels = excluded.labels,
         ram_bytes = coalesce(excluded.ram_bytes, s.ram_bytes),
         interval_us = coalesce(excluded.interval_us, s.interval_us),
-        collector = excluded.collector, peer = excluded.peer;
-    INSERT INTO poolscope_data.host_seen AS s
-        (host_id, seen_at, clock_offset_us)
-    VALUES (p_host_id, clock_timestamp(), facts.clock_offset_us)
-    ON CONFLICT (host_id) DO UPDATE SET
-        seen_at = excluded.seen_at,
         clock_offset_us = coalesce(excluded.clock_offset_us,
-                                   s.clock_offset_us);
+                                   s.clock_offset_us),
+        collector = excluded.collector, peer = excluded.peer,
+        seen_at = excluded.seen_at;
     IF facts.boot_id IS NOT NULL THEN
         INSERT INTO poolscope_data.boot (host_id, boot_id, boot_at, last_seen)
         VALUES (p_host_id, facts.boot_id,
@@ -160,13 +158,11 @@ CREATE FUNCTION poolscope_api.host_heartbeat(
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 BEGIN
-    -- In one order: two collectors wait instead of deadlocking.
-    PERFORM FROM host_seen s WHERE s.host_id = ANY (p_host_ids)
+    -- In the order in which units come by: they wait instead of deadlocking.
+    PERFORM FROM host_state s WHERE s.host_id = ANY (p_host_ids)
     ORDER BY s.host_id FOR UPDATE;
-    -- A host that was seen in the future is not seen for ever.
-    UPDATE host_seen s
-    SET seen_at = CASE WHEN NOT in_range(s.seen_at) THEN b.seen_at
-                       ELSE greatest(s.seen_at, b.seen_at) END,
+    UPDATE host_state s
+    SET seen_at = greatest(s.seen_at, b.seen_at),
         clock_offset_us = b.clock_offset_us,
         spool_bytes = b.spool_bytes,
         agent_dropped_batches = b.dropped_batches
@@ -473,10 +469,6 @@ BEGIN
     RETURN outcome;
 END $$;
 
--- Samples of a host strictly increase in time. But where a collector's clock was
--- ahead for a while, what was stored then lies in the future: nobody waits until
--- that has come, the next sample is stored at its own time, behind the others in
--- order of n, and an event says so.
 CREATE FUNCTION poolscope_api.batch_store(
     p_host_id bigint, p_session bigint, p_stream uuid, p_prev_seq bigint,
     p_first_seq bigint, p_seq bigint, p_at timestamptz,
@@ -517,13 +509,6 @@ BEGIN
                 p_prev_seq + 1, 'to_seq', p_first_seq - 1));
     END IF;
     IF possible THEN
-        IF NOT in_range(c.last_at) AND p_at <= c.last_at THEN
-            PERFORM own_event(p_host_id, c.n, 'clock_stepped_back',
-                'samples were stored with times that were still to come, up '
-                'to ' || c.last_at,
-                jsonb_build_object('at', p_at, 'last_at', c.last_at));
-            c.last_at := NULL;
-        END IF;
         at_stored := greatest(p_at, c.last_at + interval '1 microsecond');
         c.first_at := coalesce(c.first_at, at_stored);
         c.last_at := at_stored;

@@ -10,25 +10,24 @@ SELECT h.host_id, h.host,
     coalesce(s.labels, '{}') || h.admin_labels AS labels,
     s.agent_version, c.boot_id, b.boot_at,
     coalesce(c.first_at, h.enrolled_at) AS first_seen,
-    greatest(c.last_at, e.seen_at) AS last_seen,
+    greatest(c.last_at, s.seen_at) AS last_seen,
     CASE WHEN h.disabled_at IS NOT NULL THEN 'disabled'
-         WHEN greatest(c.last_at, e.seen_at) >= now() - greatest(
+         WHEN greatest(c.last_at, s.seen_at) >= now() - greatest(
                   interval '5 minutes',
                   3 * s.interval_us * interval '1 microsecond')
          THEN 'reporting'
          ELSE 'silent' END AS status,
     s.ram_bytes,
-    e.clock_offset_us * interval '1 microsecond' AS clock_offset,
-    e.spool_bytes,
-    coalesce(e.agent_dropped_batches, 0) AS dropped_batches,
-    coalesce((SELECT jsonb_object_agg(x ->> 'name', x - 'name')
-              FROM jsonb_array_elements(s.sources) x
-              WHERE x ->> 'state' <> 'ok'), '{}') AS source_errors,
+    s.clock_offset_us * interval '1 microsecond' AS clock_offset,
+    s.spool_bytes,
+    coalesce(s.agent_dropped_batches, 0) AS dropped_batches,
+    coalesce((SELECT jsonb_object_agg(e ->> 'name', e - 'name')
+              FROM jsonb_array_elements(s.sources) e
+              WHERE e ->> 'state' <> 'ok'), '{}') AS source_errors,
     s.interval_us * interval '1 microsecond' AS sample_interval,
     c.missed_ticks, s.collector, h.not_after AS certificate_expires
 FROM poolscope_data.host h
 LEFT JOIN poolscope_data.host_state s USING (host_id)
-LEFT JOIN poolscope_data.host_seen e USING (host_id)
 LEFT JOIN poolscope_data.ingest_cursor c USING (host_id)
 LEFT JOIN poolscope_data.boot b
     ON b.host_id = h.host_id AND b.boot_id = c.boot_id;
@@ -68,16 +67,6 @@ SELECT t.pool, t.tag, t.driver, 1.0::double precision AS confidence,
     'the kernel names the module in the tag'::text AS evidence
 FROM poolscope_data.tag t
 WHERE t.driver IS NOT NULL;
-
--- What else is accounted under a tag: the kernel merges slab caches, and the
--- tag has the name of the first.
-CREATE VIEW poolscope.tag_alias AS
-SELECT h.host_id, h.host, a ->> 'pool' AS pool, a ->> 'tag' AS tag, n.alias
-FROM poolscope_data.host h
-JOIN poolscope_data.host_state s USING (host_id)
-CROSS JOIN LATERAL jsonb_array_elements(s.aliases) a
-CROSS JOIN LATERAL regexp_split_to_table(a ->> 'names', ' ') n(alias)
-WHERE n.alias <> '';
 
 CREATE VIEW poolscope.pool_now AS
 SELECT h.host_id, h.host, t.pool, t.tag, t.driver, x.allocs, x.frees,
@@ -337,8 +326,7 @@ FROM poolscope_data.leak l;
 CREATE VIEW poolscope.leak_host AS
 SELECT l.leak_id, l.host_id, h.host, l.state, l.onset_at, l.detected_at,
     l.bytes, l.bytes_per_day, l.uptime, l.driver_version, l.room_bytes,
-    l.exhaustion_at, l.exhaustion_earliest, l.exhaustion_latest,
-    l.group_bytes_per_day
+    l.exhaustion_at, l.exhaustion_earliest, l.exhaustion_latest
 FROM poolscope_data.leak_host l
 JOIN poolscope_data.host h USING (host_id);
 

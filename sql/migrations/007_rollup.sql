@@ -120,40 +120,28 @@ SET lock_timeout = '2s' AS $$
 DECLARE
     deadline timestamptz := clock_timestamp() + p_budget;
     due bigint;
+    made integer;
     rolled integer := 0;
     dropped integer := 0;
     more boolean := false;
-    failed text;
-    ahead record;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('poolscope maintain')) THEN
         RETURN jsonb_build_object('busy', true, 'more', false);
     END IF;
-    BEGIN
-        FOR due IN
-            SELECT c.host_id FROM ingest_cursor c
-            LEFT JOIN rollup_position p USING (host_id)
-            WHERE c.n > coalesce(p.n, 0)
-              AND (p.open_hour IS NULL OR p.open_hour + interval '1 hour'
-                   <= greatest(c.last_at, now() - interval '2 minutes'))
-              AND (p.retry_at IS NULL OR p.retry_at <= now())
-            ORDER BY c.host_id
-        LOOP
-            IF clock_timestamp() >= deadline THEN
-                more := true;
-                EXIT;
-            END IF;
-            rolled := rolled + host_rollup(due, deadline);
-        END LOOP;
-    EXCEPTION WHEN others THEN
-        -- What was rolled up now is undone; the calls of the next hour leave
-        -- this host out.
-        failed := format('summaries of host %s: %s', due, SQLERRM);
-        rolled := 0;
-        INSERT INTO rollup_position (host_id, n, retry_at)
-        VALUES (due, 0, now() + interval '1 hour')
-        ON CONFLICT (host_id) DO UPDATE SET retry_at = excluded.retry_at;
-    END;
+    FOR due IN
+        SELECT c.host_id FROM ingest_cursor c
+        LEFT JOIN rollup_position p USING (host_id)
+        WHERE c.n > coalesce(p.n, 0)
+          AND (p.open_hour IS NULL OR p.open_hour + interval '1 hour'
+               <= greatest(c.last_at, now() - interval '2 minutes'))
+        ORDER BY c.host_id
+    LOOP
+        IF clock_timestamp() >= deadline THEN
+            more := true;
+            EXIT;
+        END IF;
+        rolled := rolled + host_rollup(due, deadline);
+    END LOOP;
     IF NOT more THEN
         UPDATE maintenance SET next_at = now() + interval '1 day'
         WHERE job = 'daily' AND next_at <= now();
@@ -164,21 +152,11 @@ BEGIN
     END IF;
     -- Last, since they hold locks until the end that readers wait for; a drop
     -- those of the whole table, which ingest waits for too.
-    ahead := partitions_ahead();
+    made := partitions_ahead();
     IF NOT more THEN
         dropped := partitions_drop();
     END IF;
-    RETURN jsonb_build_object('partitions_made', ahead.made,
+    RETURN jsonb_build_object('partitions_made', made,
         'hours_rolled_up', rolled, 'partitions_dropped', dropped,
-        'more', more, 'failed', coalesce(failed, ahead.failed));
+        'more', more);
 END $$;
-
--- What housekeeping keeps, and whether it gets on.
-CREATE VIEW poolscope.storage AS
-SELECT k.parent AS data, count(p.child) AS partitions,
-    min(p.from_at) AS kept_from, max(p.to_at) AS made_until,
-    d.default_rows, d.waiting_rows
-FROM poolscope_data.partitioned k
-LEFT JOIN poolscope_data.partition p USING (parent)
-CROSS JOIN LATERAL poolscope_data.default_rows(k.parent) d
-GROUP BY k.parent, d.default_rows, d.waiting_rows;

@@ -1,23 +1,12 @@
 -- What the collector's worker reads, and how findings are written.
 
 CREATE FUNCTION poolscope_api.host_positions()
-RETURNS TABLE (host_id bigint, n bigint, interval_us bigint, seen_n bigint)
+RETURNS TABLE (host_id bigint, n bigint, interval_us bigint)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
-    SELECT c.host_id, c.n, s.interval_us, coalesce(d.n, 0)
+    SELECT c.host_id, c.n, s.interval_us
     FROM ingest_cursor c LEFT JOIN host_state s USING (host_id)
-    LEFT JOIN detect_position d USING (host_id)
     WHERE c.n > 0 ORDER BY c.host_id
-$$;
-
--- All findings of these hosts up to their batch n are written.
-CREATE FUNCTION poolscope_api.positions_seen(p_host_ids bigint[],
-                                             p_ns bigint[])
-RETURNS void LANGUAGE sql SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp AS $$
-    INSERT INTO detect_position
-    SELECT s.host_id, s.n FROM unnest(p_host_ids, p_ns) AS s(host_id, n)
-    ON CONFLICT (host_id) DO UPDATE SET n = excluded.n
 $$;
 
 CREATE FUNCTION poolscope_api.tag_rows(
@@ -286,9 +275,7 @@ BEGIN
         (SELECT p_updated_at - boot_at FROM poolscope.host
          WHERE host_id = p_host_id),
         version, p_room_bytes, p_exhaustion_at, p_exhaustion_earliest,
-        p_exhaustion_latest,
-        coalesce((p_evidence ->> 'group_bytes_per_day')::double precision,
-                 p_bytes_per_day)::bigint)
+        p_exhaustion_latest)
     ON CONFLICT (host_id, leak_id) DO UPDATE SET
         state = excluded.state, bytes = excluded.bytes,
         bytes_per_day = excluded.bytes_per_day, uptime = excluded.uptime,
@@ -297,7 +284,6 @@ BEGIN
         exhaustion_at = excluded.exhaustion_at,
         exhaustion_earliest = excluded.exhaustion_earliest,
         exhaustion_latest = excluded.exhaustion_latest,
-        group_bytes_per_day = excluded.group_bytes_per_day,
         onset_at = CASE WHEN f.action = 'reopen' THEN excluded.onset_at
                         ELSE leak_host.onset_at END,
         detected_at = CASE WHEN f.action = 'reopen' THEN excluded.detected_at

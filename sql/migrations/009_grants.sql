@@ -11,7 +11,6 @@ GRANT EXECUTE ON FUNCTION
     poolscope_data.counters_state(bigint, bigint, bigint),
     poolscope_data.tags_hour(bigint, timestamptz),
     poolscope_data.counters_hour(bigint, timestamptz),
-    poolscope_data.default_rows(text),
     poolscope_data.live_from(bigint),
     poolscope_data.live_hours(bigint)
     TO poolscope_reader, poolscope_writer;

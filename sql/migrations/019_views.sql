@@ -248,18 +248,21 @@ BEGIN
 END $$;
 
 -- An hour's samples may lie in several chunks and in fresh rows: statistics of
--- each are brought together. All columns that are no statistics are grouped
--- by, since conditions on these, and only these, reach the tables. OFFSET 0
--- keeps the order of hosts, hours, chunks.
+-- each are brought together. Hours of a day that is summed up come from there
+-- instead of its chunks. All columns that are no statistics are grouped by,
+-- since conditions on these, and only these, reach the tables. OFFSET 0 keeps
+-- the order of hosts, hours, chunks.
 CREATE OR REPLACE VIEW poolscope.pool_hour AS
 SELECT x.host_id, x.host, x.pool, x.tag, x.hour,
     (min(ARRAY[x.first_us, x.first_bytes]))[2] AS first_bytes,
     (max(ARRAY[x.last_us, x.last_bytes]))[2] AS last_bytes,
     min(x.min_bytes) AS min_bytes, max(x.max_bytes) AS max_bytes,
     round(sum(x.sum_bytes) / sum(x.n))::bigint AS mean_bytes,
-    (max(ARRAY[x.last_us, x.last_outstanding]))[2] AS last_outstanding
+    (max(ARRAY[x.last_us, x.last_outstanding]))[2] AS last_outstanding,
+    x.day
 FROM (
-    SELECT h.host_id, h.host, t.pool, t.tag, hours.hour, s.n,
+    SELECT h.host_id, h.host, t.pool, t.tag, hours.hour,
+        date_trunc('day', hours.hour, 'UTC') AS day, s.n,
         (date_part('epoch', s.first_at) * 1e6)::bigint AS first_us,
         (date_part('epoch', s.last_at) * 1e6)::bigint AS last_us,
         s.first_bytes, s.last_bytes, s.min_bytes, s.max_bytes, s.sum_bytes,
@@ -273,6 +276,10 @@ FROM (
           AND c.span_at < hours.hour + interval '1 hour'
           AND c.at_from < hours.hour + interval '1 hour'
           AND c.at_to >= hours.hour
+          AND NOT EXISTS (
+              SELECT FROM poolscope_data.tag_hours d
+              WHERE d.host_id = c.host_id
+                AND d.day = date_trunc('day', c.span_at, 'UTC'))
         OFFSET 0) c
     CROSS JOIN LATERAL poolscope_data.chunk_blocks(c.head) b
     JOIN poolscope_data.tag t ON t.tag_id BETWEEN b.first_id AND b.last_id
@@ -281,7 +288,8 @@ FROM (
             substr(c.data, b.data_from, b.data_length), b.block) s
         ON s.id = t.tag_id AND s.hour = hours.hour
     UNION ALL
-    SELECT h.host_id, h.host, t.pool, t.tag, s.hour, s.n,
+    SELECT h.host_id, h.host, t.pool, t.tag, s.hour,
+        date_trunc('day', s.hour, 'UTC'), s.n,
         (date_part('epoch', s.first_at) * 1e6)::bigint,
         (date_part('epoch', s.last_at) * 1e6)::bigint,
         s.first_bytes, s.last_bytes, s.min_bytes, s.max_bytes, s.sum_bytes,
@@ -294,18 +302,35 @@ FROM (
     JOIN poolscope_data.tag t ON t.tag_id = s.id
     WHERE s.hour BETWEEN '2000-01-01 00:00:00+00'
                      AND now() + interval '1 hour'
+    UNION ALL
+    SELECT h.host_id, h.host, t.pool, t.tag, s.at, d.day, n.n,
+        (date_part('epoch', s.at) * 1e6)::bigint,
+        (date_part('epoch', s.at) * 1e6)::bigint + 3599999999,
+        s.first_bytes, s.last_bytes, s.min_bytes, s.max_bytes,
+        s.mean_bytes::numeric * n.n, s.last_outstanding
+    FROM poolscope_data.host h
+    JOIN poolscope_data.tag_hours d ON d.host_id = h.host_id
+    CROSS JOIN LATERAL poolscope_data.chunk_blocks(d.head) b
+    JOIN poolscope_data.tag t
+        ON t.tag_id BETWEEN b.first_id / 2 AND b.last_id / 2
+    JOIN LATERAL poolscope_data.summary_tag_rows(d.head,
+            substr(d.levels, b.levels_from, b.levels_length),
+            substr(d.data, b.data_from, b.data_length), b.block) s
+        ON s.id = t.tag_id
+    CROSS JOIN LATERAL (SELECT d.snapshots[1 + date_part('hour',
+        s.at AT TIME ZONE 'UTC')::integer]::bigint) n(n)
 ) x
-GROUP BY x.host_id, x.host, x.pool, x.tag, x.hour;
+GROUP BY x.host_id, x.host, x.pool, x.tag, x.hour, x.day;
 
 CREATE OR REPLACE VIEW poolscope.counter_hour AS
 SELECT x.host_id, x.host, x.counter, x.instance,
     sum(x.sum_value) / sum(x.n) AS value, x.at,
     (min(ARRAY[x.first_s, x.first_value]))[2] AS first_value,
     (max(ARRAY[x.last_s, x.last_value]))[2] AS last_value,
-    min(x.min_value) AS min_value, max(x.max_value) AS max_value
+    min(x.min_value) AS min_value, max(x.max_value) AS max_value, x.day
 FROM (
     SELECT h.host_id, h.host, t.counter, t.instance, hours.hour AS at,
-        s.n::double precision, date_part('epoch', s.first_at) AS first_s,
+        date_trunc('day', hours.hour, 'UTC') AS day, s.n::double precision, date_part('epoch', s.first_at) AS first_s,
         date_part('epoch', s.last_at) AS last_s, s.first_value, s.last_value,
         s.min_value, s.max_value, s.sum_value
     FROM poolscope_data.host h
@@ -317,6 +342,10 @@ FROM (
           AND c.span_at < hours.hour + interval '1 hour'
           AND c.at_from < hours.hour + interval '1 hour'
           AND c.at_to >= hours.hour
+          AND NOT EXISTS (
+              SELECT FROM poolscope_data.counter_hours d
+              WHERE d.host_id = c.host_id
+                AND d.day = date_trunc('day', c.span_at, 'UTC'))
         OFFSET 0) c
     CROSS JOIN LATERAL poolscope_data.chunk_blocks(c.head) b
     JOIN poolscope_data.counter_name t
@@ -327,7 +356,7 @@ FROM (
         ON s.id = t.counter_id AND s.hour = hours.hour
     UNION ALL
     SELECT h.host_id, h.host, t.counter, t.instance, s.hour,
-        s.n::double precision, date_part('epoch', s.first_at),
+        date_trunc('day', s.hour, 'UTC'), s.n::double precision, date_part('epoch', s.first_at),
         date_part('epoch', s.last_at), s.first_value, s.last_value,
         s.min_value, s.max_value, s.sum_value
     FROM poolscope_data.host h
@@ -338,8 +367,55 @@ FROM (
     JOIN poolscope_data.counter_name t ON t.counter_id = s.id
     WHERE s.hour BETWEEN '2000-01-01 00:00:00+00'
                      AND now() + interval '1 hour'
+    UNION ALL
+    SELECT y.host_id, y.host, y.counter, y.instance, y.at, y.day, y.n,
+        date_part('epoch', y.at), date_part('epoch', y.at) + 3599,
+        y.v[3], y.v[2], y.v[1], y.v[5], y.v[4] * y.n
+    FROM (
+        SELECT h.host_id, h.host, t.counter, t.instance, s.hour AS at, d.day,
+            d.snapshots[1 + date_part('hour', s.hour AT TIME ZONE 'UTC')
+                ::integer]::double precision AS n,
+            array_agg(s.first_value ORDER BY s.id) AS v
+        FROM poolscope_data.host h
+        JOIN poolscope_data.counter_hours d ON d.host_id = h.host_id
+        CROSS JOIN LATERAL poolscope_data.chunk_blocks(d.head) b
+        JOIN poolscope_data.counter_name t
+            ON t.counter_id BETWEEN b.first_id / 8 AND b.last_id / 8
+        JOIN LATERAL poolscope_data.chunk_counter_hours(d.head,
+                substr(d.levels, b.levels_from, b.levels_length),
+                substr(d.data, b.data_from, b.data_length), b.block) s
+            ON s.id / 8 = t.counter_id
+        GROUP BY h.host_id, h.host, t.counter, t.instance, s.hour, d.day,
+            d.snapshots) y
 ) x
-GROUP BY x.host_id, x.host, x.counter, x.instance, x.at;
+GROUP BY x.host_id, x.host, x.counter, x.instance, x.at, x.day;
+
+-- Days, for as long as they are kept: of months that are summed up from there,
+-- of others from their hours.
+CREATE VIEW poolscope.pool_day AS
+SELECT h.host_id, h.host, t.pool, t.tag, s.at AS day, s.first_bytes,
+    s.last_bytes, s.min_bytes, s.max_bytes, s.mean_bytes, s.last_outstanding
+FROM poolscope_data.host h
+JOIN poolscope_data.tag_days d ON d.host_id = h.host_id
+CROSS JOIN LATERAL poolscope_data.chunk_blocks(d.head) b
+JOIN poolscope_data.tag t
+    ON t.tag_id BETWEEN b.first_id / 2 AND b.last_id / 2
+JOIN LATERAL poolscope_data.summary_tag_rows(d.head,
+        substr(d.levels, b.levels_from, b.levels_length),
+        substr(d.data, b.data_from, b.data_length), b.block) s
+    ON s.id = t.tag_id
+UNION ALL
+SELECT x.host_id, x.host, x.pool, x.tag, x.day,
+    (array_agg(x.first_bytes ORDER BY x.hour))[1],
+    (array_agg(x.last_bytes ORDER BY x.hour DESC))[1],
+    min(x.min_bytes), max(x.max_bytes), round(avg(x.mean_bytes))::bigint,
+    (array_agg(x.last_outstanding ORDER BY x.hour DESC))[1]
+FROM poolscope.pool_hour x
+WHERE NOT EXISTS (
+    SELECT FROM poolscope_data.tag_days d
+    WHERE d.host_id = x.host_id
+      AND d.day = date_trunc('month', x.day, 'UTC'))
+GROUP BY x.host_id, x.host, x.pool, x.tag, x.day;
 
 -- ---------------------------------------------------------------- growth
 
@@ -441,6 +517,29 @@ BEGIN
     ) g JOIN tag t ON t.tag_id = g.tag_id;
 END $$;
 
+-- The same of one host, by its own newest snapshot: since is the time of the
+-- snapshot that it is compared with.
+CREATE FUNCTION poolscope.host_growth(host text, over_last interval)
+RETURNS TABLE (pool text, tag text, driver text, growth_bytes bigint,
+               bytes bigint, since timestamptz, at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    c ingest_cursor;
+    m record;
+BEGIN
+    SELECT x.* INTO c FROM ingest_cursor x JOIN host h USING (host_id)
+    WHERE h.host = host_growth.host;
+    m := tags_moment(c.host_id, c.tags_at - over_last);
+    RETURN QUERY
+    SELECT t.pool, t.tag, t.driver,
+        coalesce(e.bytes, 0) - coalesce(b.bytes, 0), e.bytes, m.at, c.tags_at
+    FROM tags_now(c.host_id, c.tags_keyframe_n, c.tags_n, c.tags_at) e
+    FULL JOIN tags_then(c.host_id, c.tags_at - over_last) b USING (tag_id)
+    JOIN tag t USING (tag_id);
+END $$;
+
 -- --------------------------------------------------------------- storage
 
 -- The slots of fresh rows: one is present, those before it wait until all in
@@ -464,9 +563,10 @@ DROP FUNCTION poolscope_data.tags_keyframe(bigint, bigint),
     poolscope_data.live_from(bigint),
     poolscope_data.live_hours(bigint);
 
-GRANT SELECT ON poolscope.storage_slot
+GRANT SELECT ON poolscope.storage_slot, poolscope.pool_day
     TO poolscope_reader, poolscope_writer;
 GRANT EXECUTE ON FUNCTION
+    poolscope.host_growth(text, interval),
     poolscope_data.fresh_tags(bigint, timestamptz, timestamptz),
     poolscope_data.fresh_counters(bigint, timestamptz, timestamptz),
     poolscope_data.tags_now(bigint, bigint, bigint, timestamptz),

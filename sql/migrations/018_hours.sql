@@ -253,42 +253,6 @@ BEGIN
     RETURN dropped;
 END $$;
 
--- A block of a summary of tags, whose slices chunk_blocks() names: each tag at
--- each hour (or day) that has it.
-CREATE OR REPLACE FUNCTION poolscope_data.summary_tag_rows(
-    p_head bytea, p_levels bytea, p_data bytea, p_block integer)
-RETURNS TABLE (at timestamptz, id integer, first_bytes bigint,
-               last_bytes bigint, min_bytes bigint, max_bytes bigint,
-               mean_bytes bigint, last_outstanding bigint)
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 400
-SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c poolscope_data.chunk_head := chunk_open(p_head, 4);
-    b poolscope_data.chunk_block;
-    t record;
-BEGIN
-    IF p_block NOT BETWEEN 0 AND c.blocks - 1 THEN
-        RAISE invalid_parameter_value
-            USING MESSAGE = 'chunk: it has no such block';
-    END IF;
-    b := chunk_block_open(c, chunk_slice(c, p_block), p_levels, p_data);
-    t := chunk_times(c);
-    RETURN QUERY
-    SELECT chunk_time(t.at_us[e.snapshot + 1]), e.id / 2,
-        max(e.allocs) FILTER (WHERE e.id % 2 = 1),
-        max(e.bytes) FILTER (WHERE e.id % 2 = 0),
-        max(e.allocs) FILTER (WHERE e.id % 2 = 0),
-        max(e.bytes) FILTER (WHERE e.id % 2 = 1),
-        max(e.outstanding) FILTER (WHERE e.id % 2 = 1),
-        max(e.outstanding) FILTER (WHERE e.id % 2 = 0)
-    FROM (SELECT DISTINCT unnest(b.ids)) i (id),
-        chunk_entries(c, b, i.id) e
-    GROUP BY e.snapshot, e.id / 2;
-END $$;
-
-GRANT EXECUTE ON FUNCTION
-    poolscope_data.summary_tag_rows(bytea, bytea, bytea, integer)
-    TO poolscope_reader, poolscope_writer;
 GRANT EXECUTE ON FUNCTION
     poolscope_api.summary_next(integer),
     poolscope_api.summary_parts(bigint, text, text, timestamptz),

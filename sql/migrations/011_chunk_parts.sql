@@ -1,4 +1,4 @@
--- What the readers of chunks (011_chunk.sql) are made of. A chunk is a host's
+-- What the readers of chunks (013_chunk.sql) are made of. A chunk is a host's
 -- table over a run of snapshots in three strings of bytes; sql/codec/README.md
 -- gives them bit by bit. Places are in bits from the start of a string; to read
 -- beyond its end gives zeros or is an error.

@@ -1,4 +1,4 @@
--- Blocks and entries of chunks, for 012_chunk.sql. See 010_chunk_parts.sql.
+-- Blocks and entries of chunks, for 013_chunk.sql. See 011_chunk_parts.sql.
 
 -- An opened block. Arrays have an element an entry; starts and defaults have
 -- parameters of slots 0 to 3.

@@ -3,6 +3,32 @@
 -- while agents go on sending; what is done can be read at once. The old tables go
 -- when all is done.
 
+DROP TABLE poolscope_data.rollup_position;
+DO $$
+DECLARE
+    old text;
+    used boolean;
+BEGIN
+    FOREACH old IN ARRAY ARRAY['pool_summary', 'counter_summary'] LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM poolscope_data.%I)', old)
+        INTO used;
+        IF used THEN
+            EXECUTE format('ALTER TABLE poolscope_data.%I RENAME TO %I', old,
+                           old || '_v1');
+            EXECUTE format('ALTER TABLE poolscope_data.%I RENAME TO %I',
+                           old || '_default', old || '_v1_default');
+            UPDATE poolscope_data.partition SET parent = old || '_v1'
+            WHERE parent = old;
+            UPDATE poolscope_data.partitioned SET parent = old || '_v1'
+            WHERE parent = old;
+        ELSE
+            EXECUTE format('DROP TABLE poolscope_data.%I', old);
+            DELETE FROM poolscope_data.partition WHERE parent = old;
+            DELETE FROM poolscope_data.partitioned WHERE parent = old;
+        END IF;
+    END LOOP;
+END $$;
+
 -- n: samples up to there are converted.
 CREATE TABLE poolscope_data.convert_due (
     host_id bigint NOT NULL,
