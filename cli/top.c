@@ -125,17 +125,15 @@ static int only_host(PGconn *conn, char **host)
 }
 
 /* $1 is the span, $2 the pool or NULL, $3 the pattern, $4 the limit, $5 the
- * host. Growth is over the host's hours: from the first value of the oldest
- * hour that lies in the span to now. */
+ * host. */
 static void host_sql(char *sql, size_t cap, size_t sort)
 {
     snprintf(sql, cap,
-             "SELECT n.*, n.bytes - s.first_bytes AS growth_bytes, "
+             "SELECT n.*, g.growth_bytes, "
              "n.bytes / nullif(n.outstanding, 0) AS bytes_each "
-             "FROM poolscope.pool_now n LEFT JOIN (SELECT DISTINCT ON (pool, "
-             "tag) pool, tag, first_bytes FROM poolscope.pool_hour "
-             "WHERE host = $5 AND hour > now() - $1::interval - "
-             "interval '1 hour' ORDER BY pool, tag, hour) s USING (pool, tag) "
+             "FROM poolscope.pool_now n LEFT JOIN (SELECT pool, tag, "
+             "growth_bytes FROM poolscope.host_growth($5, $1::interval)) g "
+             "USING (pool, tag) "
              "WHERE n.host = $5 AND ($2::text IS NULL OR pool = $2) "
              "AND tag LIKE $3 ORDER BY %s, pool, tag LIMIT $4::bigint",
              sorts[sort].order_host);
@@ -151,7 +149,7 @@ static void fleet_sql(char *sql, size_t cap, size_t sort)
 }
 
 /* Over what time growth really is: less than asked for when the samples are
- * younger, and for a host whole hours. Returns an exit code. */
+ * younger. Returns an exit code. */
 static int real_span(PGconn *conn, const char *host, const char *span,
                      int64_t *span_us)
 {
@@ -160,11 +158,8 @@ static int real_span(PGconn *conn, const char *host, const char *span,
         "max(last_seen - first_seen))) AS s FROM poolscope.host "
         "WHERE $2::text IS NULL";
     static const char one[] =
-        "SELECT extract(epoch FROM c.at - greatest(h.first_seen, (SELECT "
-        "min(hour) FROM poolscope.pool_hour WHERE host = $2 "
-        "AND hour > now() - $1::interval - interval '1 hour'))) AS s "
-        "FROM poolscope.host h, (SELECT max(at) AS at "
-        "FROM poolscope.pool_now WHERE host = $2) c WHERE h.host = $2";
+        "SELECT extract(epoch FROM max(at) - max(since)) AS s "
+        "FROM poolscope.host_growth($2, $1::interval)";
     struct psc_error err;
     PGresult *r;
     const char *params[] = {span, host};
