@@ -24,8 +24,8 @@
 
 #include "common/error.h"
 
-#define LOBBY_SILENT_US (200000LL)
-#define LOBBY_GRACE_US  (3000000LL)
+#define LOBBY_SILENT_US (500000LL)
+#define LOBBY_GRACE_US  (6000000LL)
 #define LOBBY_BUCKETS   1024u
 
 enum lobby_place {

@@ -19,7 +19,7 @@
 enum {
     HANDSHAKE_S = 10,
     TURN_S = 60, /* a peer waits so long for its turn at most */
-    WAITING_MAX = 8192,
+    WAITING_MAX = 16384,
     OVER_MAX = 256,  /* connections beyond max: to be told so */
     BURST_MAX = 256, /* accepted before anything else is done */
     LOOK_FOR_ROOM_MS = 20,

@@ -26,9 +26,8 @@
 enum {
     CROWD_WANTED = 10000,
     FDS_SPARE = 200,
-    HELD = 3000, /* by the attack without end, at once */
+    HELD = 18000, /* by the attack without end, at once */
     ATTACK_S = 10,
-    GUESTS = 8192 + 256, /* that the collector keeps without a word */
     KIB_PER_MIB = 1024,
     GROWTH_MAX_MIB = 100,
 };
@@ -106,7 +105,6 @@ static void a_crowd_costs_little(void **state)
     int n = (int)files.rlim_cur - FDS_SPARE;
     n = n < CROWD_WANTED ? n : CROWD_WANTED;
     long before_kib = world_memory_kib(world.collector, "VmRSS");
-    long long before = crowded();
     for (int i = 0; i < n; i++) {
         fds[i] = dial(1, i % 2 == 0);
         assert_true(fds[i] >= 0);
@@ -117,7 +115,6 @@ static void a_crowd_costs_little(void **state)
                   "after %lld ms, %u tries\n",
                   n, ms, tries);
     show_memory("with them", before_kib);
-    assert_true(crowded() - before >= n - GUESTS);
     for (int i = 0; i < n; i++) {
         (void)close(fds[i]);
     }
