@@ -101,6 +101,10 @@ SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     cur poolscope_data.ingest_cursor;
 BEGIN
+    -- Without waiting for the disk: thousands come at once after a restart. A
+    -- crash that loses this loses all that came after it, too, and whatever is
+    -- acknowledged is on disk with all before it.
+    PERFORM set_config('synchronous_commit', 'off', true);
     result := poolscope_data.host_admit(p_host_id, p_not_before);
     IF result <> 'ok' THEN
         RETURN;
@@ -133,6 +137,8 @@ SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     c ingest_cursor;
 BEGIN
+    -- As session_claim() does.
+    PERFORM set_config('synchronous_commit', 'off', true);
     SELECT * INTO c FROM ingest_cursor WHERE host_id = p_host_id FOR UPDATE;
     IF NOT FOUND OR c.session <> p_session THEN
         result := 'superseded';

@@ -505,6 +505,60 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The same for rows that no partition holds. Those of impossible times go when
+-- everything that came before them is gone: n tells, since it counts arrivals,
+-- whatever their clocks said.
+CREATE OR REPLACE FUNCTION poolscope_data.default_rows_drop() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    kind record;
+BEGIN
+    FOR kind IN
+        SELECT k.parent, k.at_column, k.retention,
+            CASE k.parent WHEN 'event' THEN 'n' ELSE 'n_to' END AS n_column
+        FROM poolscope_data.partitioned k
+        WHERE k.parent IN ('tag_chunk', 'counter_chunk', 'event')
+    LOOP
+        EXECUTE format(
+            'DELETE FROM poolscope_data.%1$I d '
+            'WHERE d.%3$I < now() - $1 AND d.%3$I >= ''2000-01-01 00:00+00'' '
+            'OR NOT poolscope_data.in_range(d.%3$I - interval ''23 hours'') '
+            'AND d.%4$I < (SELECT s.%4$I FROM poolscope_data.%2$I s '
+            '  WHERE s.host_id = d.host_id AND s.%3$I >= now() - $1 '
+            '  AND s.%3$I <= now() ORDER BY s.%3$I LIMIT 1)',
+            kind.parent || '_default', kind.parent, kind.at_column,
+            kind.n_column)
+        USING poolscope_data.setting_interval(kind.retention);
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION poolscope_api.maintain(p_budget interval)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp
+SET lock_timeout = '2s' AS $$
+DECLARE
+    dropped integer := 0;
+    ahead record;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('poolscope maintain')) THEN
+        RETURN jsonb_build_object('busy', true, 'more', false);
+    END IF;
+    UPDATE maintenance SET next_at = now() + interval '1 day'
+    WHERE job = 'daily' AND next_at <= now();
+    IF FOUND THEN
+        PERFORM default_rows_drop();
+        PERFORM registry_forget();
+    END IF;
+    -- Last, since they hold locks until the end that readers wait for; a drop
+    -- those of the whole table, which settling waits for too.
+    ahead := partitions_ahead();
+    dropped := partitions_drop();
+    RETURN jsonb_build_object('partitions_made', ahead.made,
+        'partitions_dropped', dropped, 'more', false, 'failed', ahead.failed);
+END $$;
+
+-- Summaries by roll-up are no more. What an earlier version made is kept under
+-- another name for as long as it would have been.
 DROP FUNCTION IF EXISTS poolscope_data.partition_waits(text);
 DROP FUNCTION poolscope_data.hour_summarise(bigint, timestamptz),
     poolscope_data.host_rollup(bigint, timestamptz);
