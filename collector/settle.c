@@ -12,13 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collector/pgparam.h"
+#include "collector/pgquery.h"
 #include "collector/settle_pack.h"
 #include "common/clock.h"
 #include "common/log.h"
 
 enum {
-    BINARY = 1,
     DUE_MAX = 512, /* tables on a list */
     PAGE_ROWS = 256,
     UUID_BYTES = 16,
@@ -35,9 +34,7 @@ enum {
 
 enum statement { DUE, TAGS, COUNTERS, STORE, FAILED, SEEN, STATEMENTS };
 
-static const struct {
-    const char *name, *sql;
-} statements[STATEMENTS] = {
+static const struct pgstatement statements[STATEMENTS] = {
     [DUE] = {"settle_due",
              "SELECT host_id, table_kind, settled_n, upto_n, span_us "
              "FROM poolscope_api.settle_due($1)"},
@@ -79,7 +76,7 @@ struct settle {
     int64_t due_us;       /* monotonic: when to ask for another list */
     int64_t seen_us;      /* monotonic: when to tell the registry */
     struct psc_buf tag_ids, counter_ids; /* scratch */
-    char state[6];                       /* SQLSTATE of the last failure */
+    struct pgstate state;                /* of the last failure */
 };
 
 struct settle *settle_new(struct metrics *metrics, const atomic_bool *stop)
@@ -116,30 +113,12 @@ void settle_forget_connection(struct settle *s)
 
 /* ---- statements ---- */
 
-static int failed(struct settle *s, const PGresult *res)
-{
-    const char *text = PQresultErrorMessage(res);
-    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-    size_t len = strcspn(text, "\n");
-    memset(s->state, 0, sizeof(s->state));
-    if (state != NULL) {
-        memcpy(s->state, state, strnlen(state, sizeof(s->state) - 1));
-    }
-    return psc_error_set(s->err,
-                         PQstatus(s->conn) == CONNECTION_OK ? PSC_DATABASE
-                                                            : PSC_CONNECTION,
-                         "%.*s", (int)(len < 200 ? len : 200), text);
-}
-
 static int prepare(struct settle *s, PGconn *conn)
 {
     s->conn = conn;
     while (s->n_prepared < STATEMENTS) {
-        PGresult *res = PQprepare(conn, statements[s->n_prepared].name,
-                                  statements[s->n_prepared].sql, 0, NULL);
-        int rc =
-            PQresultStatus(res) == PGRES_COMMAND_OK ? PSC_OK : failed(s, res);
-        PQclear(res);
+        int rc = pgquery_prepare(conn, &statements[s->n_prepared], s->err,
+                                 &s->state);
         if (rc != PSC_OK) {
             return rc;
         }
@@ -148,36 +127,12 @@ static int prepare(struct settle *s, PGconn *conn)
     return PSC_OK;
 }
 
-/* @p as libpq takes it. */
-struct arguments {
-    const char *values[PGLINK_PARAMS_MAX];
-    int lengths[PGLINK_PARAMS_MAX];
-    int formats[PGLINK_PARAMS_MAX];
-};
-
-static void spread(const struct pgparams *p, struct arguments *a)
-{
-    for (unsigned i = 0; i < p->n; i++) {
-        a->values[i] = p->param[i].data;
-        a->lengths[i] = p->param[i].len;
-        a->formats[i] = p->param[i].binary ? BINARY : 0;
-    }
-}
-
 /* The result is the caller's to clear; NULL on failure (s->err says why). */
 static PGresult *query(struct settle *s, enum statement what,
                        const struct pgparams *p)
 {
-    struct arguments a;
-    spread(p, &a);
-    PGresult *res = PQexecPrepared(s->conn, statements[what].name, (int)p->n,
-                                   a.values, a.lengths, a.formats, BINARY);
-    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
-        (void)failed(s, res);
-        PQclear(res);
-        return NULL;
-    }
-    return res;
+    return pgquery_prepared(s->conn, statements[what].name, p, s->err,
+                            &s->state);
 }
 
 /* ---- what is due ---- */
@@ -318,7 +273,7 @@ static int pack_rows(struct settle *s, const struct due *d,
             rc = pack_row(s, d, pack, res, page);
         } else if (rc == PSC_OK && status != PGRES_SINGLE_TUPLE &&
                    status != PGRES_TUPLES_OK) {
-            rc = failed(s, res);
+            rc = pgquery_failed(s->conn, res, s->err, &s->state);
         }
         PQclear(res);
     }
@@ -330,22 +285,15 @@ static int pack_page(struct settle *s, const struct due *d,
                      struct settle_pack *pack, struct page *page)
 {
     struct pgparams p = {.n = 0};
-    struct arguments a;
     pgparam_int64(&p, d->host_id);
     pgparam_int64(&p, page->last_n);
     pgparam_int64(&p, d->upto_n);
     pgparam_int64(&p, PAGE_ROWS);
-    spread(&p, &a);
     page->rows = 0;
     page->store = false;
-    if (PQsendQueryPrepared(s->conn, statements[d->tags ? TAGS : COUNTERS].name,
-                            (int)p.n, a.values, a.lengths, a.formats,
-                            BINARY) == 0 ||
-        PQsetSingleRowMode(s->conn) == 0) {
-        return psc_error_set(s->err, PSC_CONNECTION, "%.200s",
-                             PQerrorMessage(s->conn));
-    }
-    return pack_rows(s, d, pack, page);
+    int rc = pgquery_stream(s->conn, statements[d->tags ? TAGS : COUNTERS].name,
+                            &p, s->err);
+    return rc == PSC_OK ? pack_rows(s, d, pack, page) : rc;
 }
 
 /* Settle @d; *@done unless the budget ended before. */
@@ -388,7 +336,7 @@ static bool is_everybodys(const struct settle *s, int rc)
     }
     for (unsigned i = 0;
          rc == PSC_DATABASE && i < sizeof(classes) / sizeof(classes[0]); i++) {
-        if (strncmp(s->state, classes[i], 2) == 0) {
+        if (strncmp(s->state.text, classes[i], 2) == 0) {
             return true;
         }
     }

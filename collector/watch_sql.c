@@ -3,20 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/pgquery.h"
 #include "collector/watch_private.h"
 #include "collector/watch_words.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/table.h"
 
-enum { BINARY = 1, FIRST_TAGS = 4096, TAG_ID_MAX = 1 << 26 };
+enum { FIRST_TAGS = 4096, TAG_ID_MAX = 1 << 26 };
 
 #define TAGS_FRESH_US     (600 * PSC_US_PER_S)
 #define COUNTERS_AGAIN_US (60 * PSC_US_PER_S)
 
-static const struct {
-    const char *name, *sql;
-} statements[] = {
+static const struct pgstatement statements[] = {
     {"feed_hosts", "SELECT host_id, n, interval_us, horizon "
                    "FROM poolscope_api.feed_hosts($1)"},
     {"feed_begin", "SELECT seen_n, tags_n, counters_n "
@@ -40,50 +39,20 @@ static const struct {
                     "hashtext('detection'))"},
 };
 
-static int failed(struct watch *w, const PGresult *res)
-{
-    const char *text = PQresultErrorMessage(res);
-    size_t len = strcspn(text, "\n");
-    return psc_error_set(w->err,
-                         PQstatus(w->conn) == CONNECTION_OK ? PSC_DATABASE
-                                                            : PSC_CONNECTION,
-                         "%.*s", (int)(len < 200 ? len : 200), text);
-}
-
 int watch_prepare(struct watch *w)
 {
-    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
-        PGresult *res =
-            PQprepare(w->conn, statements[i].name, statements[i].sql, 0, NULL);
-        int rc =
-            PQresultStatus(res) == PGRES_COMMAND_OK ? PSC_OK : failed(w, res);
-        PQclear(res);
-        if (rc != PSC_OK) {
-            return rc;
-        }
+    int rc = PSC_OK;
+    for (size_t i = 0;
+         rc == PSC_OK && i < sizeof(statements) / sizeof(statements[0]); i++) {
+        rc = pgquery_prepare(w->conn, &statements[i], w->err, NULL);
     }
-    return PSC_OK;
+    return rc;
 }
 
 PGresult *watch_query(struct watch *w, const char *name,
                       const struct pgparams *p)
 {
-    const char *values[PGLINK_PARAMS_MAX];
-    int lengths[PGLINK_PARAMS_MAX];
-    int formats[PGLINK_PARAMS_MAX];
-    for (unsigned i = 0; i < p->n; i++) {
-        values[i] = p->param[i].data;
-        lengths[i] = p->param[i].len;
-        formats[i] = p->param[i].binary ? BINARY : 0;
-    }
-    PGresult *res = PQexecPrepared(w->conn, name, (int)p->n, values, lengths,
-                                   formats, BINARY);
-    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
-        (void)failed(w, res);
-        PQclear(res);
-        return NULL;
-    }
-    return res;
+    return pgquery_prepared(w->conn, name, p, w->err, NULL);
 }
 
 /* ---- tags ---- */
