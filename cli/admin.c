@@ -2,12 +2,15 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/query.h"
 #include "sql/embedded.h"
 #include "sql/migrate.h"
 #include "sql/module.h"
+
+enum { WATCH_S = 2 };
 
 /* --- host --- */
 
@@ -150,22 +153,12 @@ static bool is_new(const struct database_options *o)
            !status.exists;
 }
 
-static int migrate_command(struct cli *cli, const struct command *command,
-                           int argc, char **argv)
+/* Bring the schema up to date, and say so. */
+static int migrate_now(struct cli *cli)
 {
-    struct cli_words words;
     struct psc_error err;
     char *conninfo = NULL;
     int applied = 0;
-    int code = cli_args(cli, command, NULL, argc, argv, 0, 0, &words);
-
-    if (code >= 0) {
-        return code;
-    }
-    code = cli_no_format(cli, command, "migrate");
-    if (code >= 0) {
-        return code;
-    }
     bool made = false;
     char place[256];
     int rc = database_options_resolve(&cli->options.database, &err);
@@ -192,6 +185,19 @@ static int migrate_command(struct cli *cli, const struct command *command,
     return CLI_OK;
 }
 
+static int migrate_command(struct cli *cli, const struct command *command,
+                           int argc, char **argv)
+{
+    struct cli_words words;
+    int code = cli_args(cli, command, NULL, argc, argv, 0, 0, &words);
+
+    if (code >= 0) {
+        return code;
+    }
+    code = cli_no_format(cli, command, "migrate");
+    return code >= 0 ? code : migrate_now(cli);
+}
+
 const struct command command_migrate = {
     "migrate",
     "",
@@ -202,6 +208,100 @@ const struct command command_migrate = {
     NULL,
     "  poolscope migrate --dsn 'host=db.example dbname=poolscope'\n",
     migrate_command,
+    CLI_SHOWN_DATABASE};
+
+/* --- upgrade --- */
+
+struct upgrade_conf {
+    bool wait;
+};
+
+static const struct psc_option upgrade_options[] = {
+    {"upgrade", "wait", PSC_OPT_BOOL, offsetof(struct upgrade_conf, wait), NULL,
+     0, 0, NULL, "until all that an earlier version stored is converted"},
+    {.name = NULL}};
+
+/* Tables of hosts that wait to be converted; -1 with @err set. */
+static long long left_over(PGconn *conn, struct psc_error *err)
+{
+    PGresult *r;
+
+    if (query_exec(conn, "SELECT left_over FROM poolscope_api.convert_next()",
+                   0, NULL, &r, err) != 0) {
+        return -1;
+    }
+    long long left = strtoll(query_value(r, 0, "left_over"), NULL, 10);
+    PQclear(r);
+    return left;
+}
+
+/* The collector converts; here it is told how far it is. */
+static int watch_conversion(PGconn *conn, bool wait)
+{
+    struct psc_error err;
+    long long first = left_over(conn, &err);
+    long long left = first;
+
+    while (left > 0 && wait) {
+        if (isatty(STDERR_FILENO)) {
+            fprintf(stderr, "\r\033[Kconverted %lld of %lld tables of hosts",
+                    first - left, first);
+        }
+        (void)sleep(WATCH_S);
+        left = left_over(conn, &err);
+    }
+    if (isatty(STDERR_FILENO) && wait && first > 0) {
+        fputs("\r\033[K", stderr);
+    }
+    if (left < 0) {
+        return cli_fail(&err);
+    }
+    if (left > 0) {
+        printf("%lld tables of hosts are still as an earlier version stored "
+               "them; a running collector converts them\n",
+               left);
+    } else {
+        printf("nothing is left to convert\n");
+    }
+    return CLI_OK;
+}
+
+static int upgrade_run(struct cli *cli, const struct command *command, int argc,
+                       char **argv)
+{
+    struct upgrade_conf conf = {0};
+    struct cli_words words;
+    PGconn *conn;
+    int code = cli_args(cli, command, &conf, argc, argv, 0, 0, &words);
+
+    if (code >= 0) {
+        return code;
+    }
+    code = cli_no_format(cli, command, "upgrade");
+    code = code >= 0 ? code : migrate_now(cli);
+    if (code == CLI_OK) {
+        code = query_connect(cli, DATABASE_WRITER, &conn);
+    }
+    if (code == CLI_OK) {
+        code = watch_conversion(conn, conf.wait);
+        PQfinish(conn);
+    }
+    return code;
+}
+
+const struct command command_upgrade = {
+    "upgrade",
+    "[--wait]",
+    "bring a database of an earlier version up to date, with its data",
+    "Runs the migrations that are missing, as 'migrate' does, and says how "
+    "much "
+    "of what an earlier version stored waits to be converted. The collector "
+    "does that, host by host, while agents go on sending; what is done can be "
+    "read at once. An older collector cannot store into a migrated database: "
+    "its agents keep their samples until it is replaced.",
+    upgrade_options,
+    "  poolscope upgrade --wait\n",
+    upgrade_run,
     CLI_SHOWN_DATABASE};
 
 /* --- database --- */

@@ -17,6 +17,7 @@ extern const struct command command_leak;      /* leaks.c */
 extern const struct command command_token;     /* token.c */
 extern const struct command command_host;      /* admin.c */
 extern const struct command command_migrate;   /* admin.c */
+extern const struct command command_upgrade;   /* admin.c */
 extern const struct command command_database;  /* admin.c */
 extern const struct command command_fsck;      /* fsck.c */
 extern const struct command command_psql;      /* psql.c */

@@ -10,11 +10,13 @@
 static const struct command command_help;
 
 static const struct command *const commands[] = {
-    &command_status,   &command_hosts,    &command_top,    &command_history,
-    &command_leaks,    &command_leak,     &command_events, &command_counters,
-    &command_drivers,  &command_psql,     &command_fsck,   &command_retention,
-    &command_capacity, &command_token,    &command_host,   &command_migrate,
-    &command_database, &command_leaktest, &command_help,   NULL,
+    &command_status,   &command_hosts,    &command_top,
+    &command_history,  &command_leaks,    &command_leak,
+    &command_events,   &command_counters, &command_drivers,
+    &command_psql,     &command_fsck,     &command_retention,
+    &command_capacity, &command_token,    &command_host,
+    &command_migrate,  &command_upgrade,  &command_database,
+    &command_leaktest, &command_help,     NULL,
 };
 
 static const struct command *find(const char *name)

@@ -500,6 +500,10 @@ static void cli_refuses_formats_it_has_not(void **state)
 {
     (void)state;
     fails("migrate --json", 2, "--json: 'migrate' prints no JSON");
+    assert_int_equal(cli("upgrade --wait"), 0);
+    has("0 migrations applied");
+    has("nothing is left to convert");
+    fails("upgrade --csv", 2, "'upgrade' prints no CSV");
     fails("database status --json", 2, "--json: ");
     fails("token revoke 1 --csv", 2, "--csv: 'token revoke' prints no CSV");
     fails("host disable db-1 --json", 2, "--json: ");
@@ -608,9 +612,10 @@ static void cli_top_without_database_is_live(void **state)
 static void cli_helps_with_each_command(void **state)
 {
     static const char *const commands[] = {
-        "status", "hosts",  "top",      "history",  "leaks",
-        "leak",   "events", "counters", "drivers",  "psql",
-        "token",  "host",   "migrate",  "database", "leaktest"};
+        "status", "hosts",     "top",      "history",  "leaks",
+        "leak",   "events",    "counters", "drivers",  "psql",
+        "token",  "host",      "migrate",  "database", "leaktest",
+        "fsck",   "retention", "capacity", "upgrade"};
     char args[64];
     (void)state;
     assert_int_equal(cli("help"), 0);
