@@ -85,30 +85,12 @@ static int add_entry(struct replay *r, const struct chunk_block *b, uint32_t i)
     return PSC_OK;
 }
 
-static bool slice_of(struct psc_bytes all, size_t at, size_t len,
-                     struct psc_bytes *slice)
-{
-    if (at > all.len || len > all.len - at) {
-        return false;
-    }
-    *slice = (struct psc_bytes){all.data + at, len};
-    return true;
-}
-
 /* The entries of a block; of @id alone unless it is 0. */
-static int add_block(struct replay *r, const struct chunk_slice *slice,
-                     struct psc_bytes levels, struct psc_bytes data,
-                     uint32_t id, struct psc_error *err)
+static int add_block(struct replay *r, uint32_t block, struct psc_bytes levels,
+                     struct psc_bytes data, uint32_t id, struct psc_error *err)
 {
     struct chunk_block b;
-    struct psc_bytes block_levels, block_data;
-    if (!slice_of(levels, slice->levels_at, slice->levels_len, &block_levels) ||
-        !slice_of(data, slice->data_at, slice->data_len, &block_data)) {
-        return psc_error_set(err, PSC_FORMAT, "chunk: block %u is cut short",
-                             slice->block);
-    }
-    int rc =
-        chunk_block_open(&b, &r->chunk, slice, block_data, block_levels, err);
+    int rc = chunk_block_at(&b, &r->chunk, block, data, levels, err);
     if (rc != PSC_OK) {
         return rc;
     }
@@ -117,8 +99,8 @@ static int add_block(struct replay *r, const struct chunk_slice *slice,
         rc = add_entry(r, &b, i);
     }
     return rc == PSC_OK ? PSC_OK
-                        : psc_error_set(err, rc, "chunk: block %u: %s",
-                                        slice->block, psc_strerror(rc));
+                        : psc_error_set(err, rc, "chunk: block %u: %s", block,
+                                        psc_strerror(rc));
 }
 
 static int add_entries(struct replay *r, struct psc_bytes levels,
@@ -128,12 +110,11 @@ static int add_entries(struct replay *r, struct psc_bytes levels,
     uint32_t n = only == NULL ? r->chunk.n_blocks : n_only;
     int rc = PSC_OK;
     for (uint32_t i = 0; rc == PSC_OK && i < n; i++) {
-        struct chunk_slice slice;
-        rc = only == NULL ? chunk_slice(&r->chunk, i, &slice)
-                          : chunk_find(&r->chunk, only[i], &slice);
+        struct chunk_slice slice = {.block = i};
+        uint32_t id = only == NULL ? 0 : only[i];
+        rc = only == NULL ? PSC_OK : chunk_find(&r->chunk, id, &slice);
         if (rc == PSC_OK) {
-            rc = add_block(r, &slice, levels, data, only == NULL ? 0 : only[i],
-                           err);
+            rc = add_block(r, slice.block, levels, data, id, err);
         } else if (rc == PSC_MISSING) {
             rc = PSC_OK;
         } else {

@@ -218,28 +218,6 @@ static int add_block(struct summary *s, const struct chunk_block *b,
     return PSC_OK;
 }
 
-static bool within(size_t at, size_t len, size_t all)
-{
-    return at <= all && len <= all - at;
-}
-
-static int open_block(struct chunk_block *b, const struct chunk *c,
-                      uint32_t block, struct psc_bytes levels,
-                      struct psc_bytes data, struct psc_error *err)
-{
-    struct chunk_slice s;
-    int rc = chunk_slice(c, block, &s);
-    if (rc != PSC_OK || !within(s.levels_at, s.levels_len, levels.len) ||
-        !within(s.data_at, s.data_len, data.len)) {
-        return psc_error_set(err, PSC_FORMAT,
-                             "block %u is not where the index says",
-                             (unsigned)block);
-    }
-    return chunk_block_open(
-        b, c, &s, (struct psc_bytes){data.data + s.data_at, s.data_len},
-        (struct psc_bytes){levels.data + s.levels_at, s.levels_len}, err);
-}
-
 /* Open a chunk and read its times. */
 static int open_chunk(struct summary *s, struct chunk *c, struct psc_bytes head,
                       struct psc_error *err)
@@ -265,7 +243,7 @@ int summary_add(struct summary *s, struct psc_bytes head,
     }
     for (uint32_t block = 0; rc == PSC_OK && block < c.n_blocks; block++) {
         struct chunk_block b;
-        rc = open_block(&b, &c, block, levels, data, err);
+        rc = chunk_block_at(&b, &c, block, data, levels, err);
         rc = rc == PSC_OK ? add_block(s, &b, err) : rc;
     }
     return rc;
@@ -352,7 +330,7 @@ int summary_add_day(struct summary *s, struct psc_bytes head,
     }
     for (uint32_t block = 0; rc == PSC_OK && block < c.n_blocks; block++) {
         struct chunk_block b;
-        rc = open_block(&b, &c, block, levels, data, err);
+        rc = chunk_block_at(&b, &c, block, data, levels, err);
         rc = rc == PSC_OK ? add_day_block(s, &b, step, snapshots, err) : rc;
     }
     return rc;

@@ -14,7 +14,7 @@
  *
  *   one entry:   chunk_open  chunk_find  chunk_block_open  chunk_block_find
  *                chunk_entry_open  chunk_next …
- *   everything:  chunk_open  for each block: chunk_slice  chunk_block_open
+ *   everything:  chunk_open  for each block: chunk_block_at
  *                for each entry: chunk_entry_open  chunk_next …
  *   levels only: the same without data, then read the block's arrays
  *
@@ -150,6 +150,13 @@ PSC_MUST_CHECK int chunk_block_open(struct chunk_block *b,
                                     struct psc_bytes data,
                                     struct psc_bytes levels,
                                     struct psc_error *err);
+
+/* The same for @block, below c->n_blocks, of a chunk whose sections @data and
+ * @levels are at hand whole. PSC_FORMAT too if it is not within them. */
+PSC_MUST_CHECK int chunk_block_at(struct chunk_block *b, const struct chunk *c,
+                                  uint32_t block, struct psc_bytes data,
+                                  struct psc_bytes levels,
+                                  struct psc_error *err);
 
 /* The index of the first entry with @id; b->n if there is none. */
 uint32_t chunk_block_find(const struct chunk_block *b, uint32_t id);

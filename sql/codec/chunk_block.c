@@ -151,6 +151,28 @@ int chunk_block_open(struct chunk_block *b, const struct chunk *c,
     return PSC_OK;
 }
 
+static bool within(size_t at, size_t len, struct psc_bytes section)
+{
+    return at <= section.len && len <= section.len - at;
+}
+
+int chunk_block_at(struct chunk_block *b, const struct chunk *c, uint32_t block,
+                   struct psc_bytes data, struct psc_bytes levels,
+                   struct psc_error *err)
+{
+    struct chunk_slice s;
+    if (chunk_slice(c, block, &s) != PSC_OK ||
+        !within(s.levels_at, s.levels_len, levels) ||
+        !within(s.data_at, s.data_len, data)) {
+        return psc_error_set(err, PSC_FORMAT,
+                             "block %u is not where the index says",
+                             (unsigned)block);
+    }
+    return chunk_block_open(
+        b, c, &s, (struct psc_bytes){data.data + s.data_at, s.data_len},
+        (struct psc_bytes){levels.data + s.levels_at, s.levels_len}, err);
+}
+
 uint32_t chunk_block_find(const struct chunk_block *b, uint32_t id)
 {
     for (uint32_t i = 0; i < b->n; i++) {

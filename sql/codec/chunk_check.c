@@ -52,28 +52,13 @@ static int check_entries(const struct chunk_block *b, uint32_t block,
     return PSC_OK;
 }
 
-static bool within(size_t at, size_t len, size_t all)
-{
-    return at <= all && len <= all - at;
-}
-
 /* One block; the number of its entries is added to *@entries. */
 static int check_block(const struct chunk *c, uint32_t block,
                        struct psc_bytes levels, struct psc_bytes data,
                        uint32_t *entries, struct psc_error *err)
 {
-    struct chunk_slice s;
     struct chunk_block b;
-    if (chunk_slice(c, block, &s) != PSC_OK ||
-        !within(s.levels_at, s.levels_len, levels.len) ||
-        !within(s.data_at, s.data_len, data.len)) {
-        return psc_error_set(err, PSC_FORMAT,
-                             "block %" PRIu32 " is not where the index says",
-                             block);
-    }
-    int rc = chunk_block_open(
-        &b, c, &s, (struct psc_bytes){data.data + s.data_at, s.data_len},
-        (struct psc_bytes){levels.data + s.levels_at, s.levels_len}, err);
+    int rc = chunk_block_at(&b, c, block, data, levels, err);
     if (rc == PSC_OK) {
         *entries += b.n;
         rc = check_entries(&b, block, err);

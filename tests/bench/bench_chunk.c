@@ -315,17 +315,6 @@ static void write_chunk(struct chunk_writer *w, const struct sim *m,
     require(chunk_writer_finish(w, out) == PSC_OK);
 }
 
-static void open_block(struct chunk_block *b, const struct chunk *c,
-                       const struct chunk_slice *slice,
-                       const struct chunk_sections *in)
-{
-    struct psc_bytes data = {in->data.data + slice->data_at, slice->data_len};
-    struct psc_bytes levels = {in->levels.data + slice->levels_at,
-                               slice->levels_len};
-
-    require(chunk_block_open(b, c, slice, data, levels, NULL) == PSC_OK);
-}
-
 static uint64_t
     sum; /* of all that was read, so that reading is not for nothing */
 
@@ -349,7 +338,8 @@ static void read_one(const struct sim *m, const struct chunk_sections *in,
 
     require(chunk_open(&c, in->head, digest, NULL) == PSC_OK);
     require(chunk_find(&c, id, &slice) == PSC_OK);
-    open_block(&b, &c, &slice, in);
+    require(chunk_block_at(&b, &c, slice.block, in->data, in->levels, NULL) ==
+            PSC_OK);
     read_entry(&b, chunk_block_find(&b, id));
 }
 
@@ -362,15 +352,16 @@ static void read_all(const struct chunk_sections *in,
 
     require(chunk_open(&c, in->head, digest, NULL) == PSC_OK);
     for (uint32_t at = 0; at < c.n_blocks; at++) {
-        require(chunk_slice(&c, at, &slice) == PSC_OK);
         if (levels_only) {
+            require(chunk_slice(&c, at, &slice) == PSC_OK);
             struct psc_bytes levels = {in->levels.data + slice.levels_at,
                                        slice.levels_len};
             require(chunk_block_open(&b, &c, &slice,
                                      (struct psc_bytes){NULL, 0}, levels,
                                      NULL) == PSC_OK);
         } else {
-            open_block(&b, &c, &slice, in);
+            require(chunk_block_at(&b, &c, at, in->data, in->levels, NULL) ==
+                    PSC_OK);
         }
         for (uint32_t i = 0; i < b.n; i++) {
             if (levels_only) {

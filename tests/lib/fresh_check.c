@@ -105,14 +105,8 @@ static void check_entries(const struct fresh_table *t,
     bool *seen = calloc(cells, sizeof(*seen));
     assert_non_null(seen);
     for (uint32_t i = 0; i < c->n_blocks; i++) {
-        struct chunk_slice s;
         struct chunk_block b;
-        assert_int_equal(chunk_slice(c, i, &s), PSC_OK);
-        assert_true(s.levels_at + s.levels_len <= levels.len);
-        assert_true(s.data_at + s.data_len <= data.len);
-        struct psc_bytes l = {levels.data + s.levels_at, s.levels_len};
-        struct psc_bytes d = {data.data + s.data_at, s.data_len};
-        assert_int_equal(chunk_block_open(&b, c, &s, d, l, NULL), PSC_OK);
+        assert_int_equal(chunk_block_at(&b, c, i, data, levels, NULL), PSC_OK);
         for (uint32_t e = 0; e < b.n; e++) {
             check_entry(t, rows, c, &b, e, seen);
         }

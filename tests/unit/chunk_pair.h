@@ -166,11 +166,9 @@ static void check_entry(struct run *r, const struct chunk *c,
     int rc = chunk_find(c, id, &slice);
     assert_true(rc == PSC_OK || rc == PSC_MISSING);
     if (rc == PSC_OK) {
-        struct psc_bytes data = {in->data.data + slice.data_at, slice.data_len};
-        struct psc_bytes levels = {in->levels.data + slice.levels_at,
-                                   slice.levels_len};
-        assert_int_equal(chunk_block_open(&b, c, &slice, data, levels, NULL),
-                         PSC_OK);
+        assert_int_equal(
+            chunk_block_at(&b, c, slice.block, in->data, in->levels, NULL),
+            PSC_OK);
         for (uint32_t i = chunk_block_find(&b, id); i < b.n && b.ids[i] == id;
              i++) {
             lay(&b, i, shown, r->snapshots);

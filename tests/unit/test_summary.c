@@ -125,13 +125,7 @@ static bool read_back(const struct chunk_sections *c, uint32_t id,
         return false;
     }
     assert_int_equal(
-        chunk_block_open(
-            &b, &chunk, &slice,
-            (struct psc_bytes){c->data.data + slice.data_at, slice.data_len},
-            (struct psc_bytes){c->levels.data + slice.levels_at,
-                               slice.levels_len},
-            NULL),
-        0);
+        chunk_block_at(&b, &chunk, slice.block, c->data, c->levels, NULL), 0);
     assert_int_equal(b.ids[0] % 2, 0); /* pairs are not torn apart */
     for (uint32_t i = 0; i < b.n; i++) {
         struct chunk_runs r;
@@ -242,13 +236,7 @@ static double counter_value(const struct chunk_sections *c, uint32_t id,
     assert_int_equal(chunk_open(&chunk, c->head, &chunk_openssl, NULL), 0);
     assert_int_equal(chunk_find(&chunk, id, &slice), 0);
     assert_int_equal(
-        chunk_block_open(
-            &b, &chunk, &slice,
-            (struct psc_bytes){c->data.data + slice.data_at, slice.data_len},
-            (struct psc_bytes){c->levels.data + slice.levels_at,
-                               slice.levels_len},
-            NULL),
-        0);
+        chunk_block_at(&b, &chunk, slice.block, c->data, c->levels, NULL), 0);
     chunk_entry_open(&e, &b, chunk_block_find(&b, id));
     assert_true(chunk_next(&e) && e.present && e.flags == ENTRY_REAL);
     memcpy(&v, &e.values[0], sizeof(v));
