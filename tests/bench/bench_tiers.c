@@ -97,7 +97,7 @@ static void write_chunk(int64_t from_us, int64_t n)
                              PSC_OK);
         }
     }
-    tier_store_chunk(chunk_db.conn, &tags, &c);
+    tier_store_chunk(chunk_db.conn, &tags.chunk, &c);
 }
 
 static void write_row(int64_t at_us, int64_t n)

@@ -166,7 +166,7 @@ static void put_chunk(struct tier_table *t, long long host, int64_t n_from,
         .at_to_us = START_US + n_to * MINUTE_US,
         .snapshots = (int)(n_to - n_from + 1),
     };
-    tier_store_chunk(test_store.owner, t, &c);
+    tier_store_chunk(test_store.owner, &t->chunk, &c);
 }
 
 static const char *chunks(long long host, int after, int to, int since,

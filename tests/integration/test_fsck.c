@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "sql/codec/chunk_writer.h"
 #include "tests/lib/spawn.h"
 #include "tests/lib/store.h"
+#include "tests/lib/tiers.h"
 
 enum { ENTRIES = 100, SNAPSHOTS = 60 };
 #define MINUTE_US INT64_C(60000000)
@@ -39,70 +39,41 @@ static void has(const char *part)
     }
 }
 
-/* A run that begins with sample @n at @at_us, one a minute. */
-static struct chunk_sections pack(struct chunk_writer *w, int64_t n,
-                                  int64_t at_us)
+/* A chunk that begins with sample @n at @at_us, one a minute. */
+static void put_chunk(long long host_id, uint32_t columns, int64_t n,
+                      int64_t at_us)
 {
     static const uint8_t boot[CHUNK_BOOT_BYTES] = {1};
-    struct chunk_sections c;
+    struct tier_chunk c = {.host_id = host_id,
+                           .span_us = at_us,
+                           .n_from = n,
+                           .n_to = n + SNAPSHOTS - 1,
+                           .at_from_us = at_us,
+                           .snapshots = SNAPSHOTS};
+    struct chunk_writer w;
+    chunk_writer_init(&w, columns, &chunk_openssl);
     for (int64_t i = 0; i < SNAPSHOTS; i++) {
-        int64_t at = at_us + i * MINUTE_US;
-        assert_int_equal(chunk_writer_snapshot(w, n + i, at, at, boot), 0);
+        c.at_to_us = at_us + i * MINUTE_US;
+        assert_int_equal(
+            chunk_writer_snapshot(&w, n + i, c.at_to_us, c.at_to_us, boot), 0);
         for (uint32_t id = 1; id <= ENTRIES; id++) {
             int64_t values[4] = {i * id, i, i * id - i, 4096 * (i + id)};
-            assert_int_equal(chunk_writer_put(w, id, 15, values), 0);
+            assert_int_equal(chunk_writer_put(&w, id, 15, values), 0);
         }
     }
-    assert_int_equal(chunk_writer_finish(w, &c), 0);
-    return c;
-}
-
-static void insert(const char *table, long long host_id, int64_t n,
-                   int64_t at_us, const struct chunk_sections *c)
-{
-    char sql[512];
-    snprintf(sql, sizeof(sql),
-             "INSERT INTO poolscope_data.%s SELECT %lld, t, %lld, %lld, t, "
-             "t + interval '59 minutes', %d, $1, $2, $3 "
-             "FROM to_timestamp(%lld) t",
-             table, host_id, (long long)n, (long long)n + SNAPSHOTS - 1,
-             SNAPSHOTS, (long long)(at_us / 1000000));
-    const char *values[] = {(const char *)c->head.data,
-                            (const char *)c->levels.data,
-                            (const char *)c->data.data};
-    const int lengths[] = {(int)c->head.len, (int)c->levels.len,
-                           (int)c->data.len};
-    const int formats[] = {1, 1, 1};
-    PGresult *r = PQexecParams(test_store.owner, sql, 3, NULL, values, lengths,
-                               formats, 0);
-    if (PQresultStatus(r) != PGRES_COMMAND_OK) {
-        fail_msg("%s", PQerrorMessage(test_store.owner));
-    }
-    PQclear(r);
+    tier_store_chunk(test_store.owner, &w, &c);
+    chunk_writer_fini(&w);
 }
 
 /* Three hours of both tables of a host. */
 static void fill(long long host_id)
 {
-    static const struct {
-        const char *table;
-        uint32_t columns;
-    } tables[] = {{"tag_chunk", 4}, {"counter_chunk", 1}};
-    for (size_t t = 0; t < 2; t++) {
-        struct chunk_writer w;
-        chunk_writer_init(&w, tables[t].columns, &chunk_openssl);
-        for (int64_t i = 0; i < 3; i++) {
-            int64_t n = 1 + i * SNAPSHOTS;
-            int64_t at_us = HOUR_1_US + i * SNAPSHOTS * MINUTE_US;
-            struct chunk_sections c = pack(&w, n, at_us);
-            insert(tables[t].table, host_id, n, at_us, &c);
-        }
-        chunk_writer_fini(&w);
+    for (int64_t i = 0; i < 3; i++) {
+        int64_t at_us = HOUR_1_US + i * SNAPSHOTS * MINUTE_US;
+        put_chunk(host_id, 4, 1 + i * SNAPSHOTS, at_us);
+        put_chunk(host_id, 1, 1 + i * SNAPSHOTS, at_us);
     }
-    (void)test_sql_textf(test_store.owner,
-                         "INSERT INTO poolscope_data.host_settle "
-                         "VALUES (%lld, 180, 180) RETURNING 1",
-                         host_id);
+    tier_settled(test_store.owner, host_id, 180, 180);
 }
 
 /* Change alpha's chunk of tags from sample 61 on. */
@@ -184,11 +155,7 @@ static void fsck_finds_samples_told_twice(void **state)
     has("goes beyond what is settled");
     store("UPDATE poolscope_data.host_settle SET counters_n = 180");
 
-    struct chunk_writer w;
-    chunk_writer_init(&w, 4, &chunk_openssl);
-    struct chunk_sections c = pack(&w, 100, HOUR_1_US + 9 * 60 * MINUTE_US);
-    insert("tag_chunk", beta, 100, HOUR_1_US + 9 * 60 * MINUTE_US, &c);
-    chunk_writer_fini(&w);
+    put_chunk(beta, 4, 100, HOUR_1_US + 9 * 60 * MINUTE_US);
     assert_int_equal(fsck(""), 1);
     has("beta: chunk of tags from");
     has("shares samples with another");

@@ -47,7 +47,7 @@ static void put_sample(const char *host, int days)
                      PSC_OK);
     assert_int_equal(
         chunk_writer_put(&t.chunk, (uint32_t)tag, TAG_BYTES, values), PSC_OK);
-    tier_store_chunk(test_store.owner, &t, &c);
+    tier_store_chunk(test_store.owner, &t.chunk, &c);
     tier_settled(test_store.owner, c.host_id, 1, 1);
     tier_table_fini(&t);
 }

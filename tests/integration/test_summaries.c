@@ -14,6 +14,7 @@
 #include "collector/rollup.h"
 #include "common/clock.h"
 #include "tests/lib/store.h"
+#include "tests/lib/tiers.h"
 
 enum { TAGS = 50, SPANS_A_DAY = 12, SAMPLES = 24 };
 #define HOUR_US INT64_C(3600000000)
@@ -32,18 +33,22 @@ static int64_t below(uint32_t n)
     return (int64_t)((seed >> 33) % n);
 }
 
-/* A chunk of two hours, a sample every five minutes, of both tables. */
-static void insert(const char *table, uint32_t columns, int64_t n,
-                   int64_t at_us)
+/* A chunk of two hours, a sample every five minutes. */
+static void insert(uint32_t columns, int64_t n, int64_t at_us)
 {
     static const uint8_t boot[CHUNK_BOOT_BYTES] = {1};
+    struct tier_chunk c = {.host_id = host,
+                           .span_us = at_us,
+                           .n_from = n,
+                           .n_to = n + SAMPLES - 1,
+                           .at_from_us = at_us,
+                           .snapshots = SAMPLES};
     struct chunk_writer w;
-    struct chunk_sections c;
-    char sql[512];
     chunk_writer_init(&w, columns, &chunk_openssl);
     for (int64_t i = 0; i < SAMPLES; i++) {
-        int64_t at = at_us + i * 2 * HOUR_US / SAMPLES;
-        assert_int_equal(chunk_writer_snapshot(&w, n + i, at, at, boot), 0);
+        c.at_to_us = at_us + i * 2 * HOUR_US / SAMPLES;
+        assert_int_equal(
+            chunk_writer_snapshot(&w, n + i, c.at_to_us, c.at_to_us, boot), 0);
         chunk_writer_keyframe(&w);
         for (uint32_t id = 1; id <= TAGS; id++) {
             int64_t v[] = {below(1000), 0, below(500), 4096 * below(1000)};
@@ -53,24 +58,7 @@ static void insert(const char *table, uint32_t columns, int64_t n,
             }
         }
     }
-    assert_int_equal(chunk_writer_finish(&w, &c), 0);
-    snprintf(sql, sizeof(sql),
-             "INSERT INTO poolscope_data.%s SELECT %lld, t, %lld, %lld, t, "
-             "t + interval '115 minutes', %d, $1, $2, $3 "
-             "FROM to_timestamp(%lld) t",
-             table, host, (long long)n, (long long)n + SAMPLES - 1, SAMPLES,
-             (long long)(at_us / 1000000));
-    const char *values[] = {(const char *)c.head.data,
-                            (const char *)c.levels.data,
-                            (const char *)c.data.data};
-    const int lengths[] = {(int)c.head.len, (int)c.levels.len, (int)c.data.len};
-    const int formats[] = {1, 1, 1};
-    PGresult *r = PQexecParams(test_store.owner, sql, 3, NULL, values, lengths,
-                               formats, 0);
-    if (PQresultStatus(r) != PGRES_COMMAND_OK) {
-        fail_msg("%s", PQerrorMessage(test_store.owner));
-    }
-    PQclear(r);
+    tier_store_chunk(test_store.owner, &w, &c);
     chunk_writer_fini(&w);
 }
 
@@ -88,8 +76,8 @@ static void fill_day(int64_t day_us, int64_t n)
     for (int64_t i = 0; i < SPANS_A_DAY; i++) {
         int64_t at_us = day_us + i * 2 * HOUR_US;
         if (i % 5 != 3) {
-            insert("tag_chunk", 4, n + i * SAMPLES, at_us);
-            insert("counter_chunk", 1, n + i * SAMPLES, at_us);
+            insert(4, n + i * SAMPLES, at_us);
+            insert(1, n + i * SAMPLES, at_us);
             touch("tags", at_us);
             touch("counters", at_us);
         }
@@ -198,7 +186,7 @@ static void what_comes_late_makes_a_day_anew(void **state)
 {
     int64_t at_us = today_us - 3 * DAY_US + 3 * 2 * HOUR_US;
     (void)state;
-    insert("tag_chunk", 4, 9000, at_us);
+    insert(4, 9000, at_us);
     touch("tags", at_us);
     assert_int_equal(count("SELECT count(*) FROM poolscope_data.tag_hours"), 1);
     assert_int_equal(count("SELECT count(*) FROM poolscope_data.counter_hours"),

@@ -200,7 +200,7 @@ static void chunk_sample(struct life *l, enum kind kind, int i)
 static void end_chunk(struct life *l, enum kind kind, struct tier_chunk *c)
 {
     if (c->snapshots > 0) {
-        tier_store_chunk(test_store.owner, &l->tables[kind], c);
+        tier_store_chunk(test_store.owner, &l->tables[kind].chunk, c);
     }
     c->snapshots = 0;
 }

@@ -123,12 +123,12 @@ void tier_store(PGconn *owner, const struct tier_sample *s)
     PQclear(result);
 }
 
-void tier_store_chunk(PGconn *owner, struct tier_table *t,
+void tier_store_chunk(PGconn *owner, struct chunk_writer *w,
                       const struct tier_chunk *c)
 {
     char sql[SQL_BYTES];
     struct chunk_sections out;
-    assert_int_equal(chunk_writer_finish(&t->chunk, &out), PSC_OK);
+    assert_int_equal(chunk_writer_finish(w, &out), PSC_OK);
     /* Without entries there are no bytes, which is not NULL. */
     const bool any = out.data.len > 0;
     const char *values[] = {(const char *)out.head.data,
@@ -141,8 +141,8 @@ void tier_store_chunk(PGconn *owner, struct tier_table *t,
     (void)snprintf(sql, sizeof(sql),
                    "INSERT INTO poolscope_data.%s VALUES (%lld, " TIME_SQL
                    ", %lld, %lld, " TIME_SQL ", " TIME_SQL ", %d, $1, $2, $3)",
-                   t->chunk.columns == 1 ? "counter_chunk" : "tag_chunk",
-                   c->host_id, (long long)c->span_us, (long long)c->n_from,
+                   w->columns == 1 ? "counter_chunk" : "tag_chunk", c->host_id,
+                   (long long)c->span_us, (long long)c->n_from,
                    (long long)c->n_to, (long long)c->at_from_us,
                    (long long)c->at_to_us, c->snapshots);
     PGresult *result =

@@ -43,8 +43,8 @@ struct tier_sample {
  * connection, as below. */
 void tier_store(PGconn *owner, const struct tier_sample *s);
 
-/* Store what is in t->chunk as a chunk of the span that begins at @span_us.
- * Times are those of its samples. */
+/* Store what is in @w, of tags or counters, as a chunk of the span that begins
+ * at @span_us. Times are those of its samples. */
 struct tier_chunk {
     long long host_id;
     int64_t span_us;
@@ -52,7 +52,7 @@ struct tier_chunk {
     int64_t at_from_us, at_to_us;
     int snapshots;
 };
-void tier_store_chunk(PGconn *owner, struct tier_table *t,
+void tier_store_chunk(PGconn *owner, struct chunk_writer *w,
                       const struct tier_chunk *c);
 
 /* Say up to where a host's tables are settled. */
