@@ -60,7 +60,7 @@ static void take_entry(struct summary *s, uint32_t i)
     uint32_t from = 0;
     bool present = false;
     uint8_t flags = 0;
-    int64_t values[TABLE_COLUMNS_MAX];
+    int64_t values[TABLE_COLUMNS_MAX] = {0};
 
     chunk_entry_open(&e, &s->b, i);
     for (bool more = true; more;) {
