@@ -100,6 +100,9 @@ SET search_path = poolscope_data, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     cur poolscope_data.ingest_cursor;
+    -- Whoever holds a claim that a crash, or a restored dump, has lost must not
+    -- pass for who claims next: numbers grow by steps that do not come twice.
+    step bigint := 1 + floor(random() * 4294967296)::bigint;
 BEGIN
     -- Without waiting for the disk: thousands come at once after a restart. A
     -- crash that loses this loses all that came after it, too, and whatever is
@@ -110,9 +113,9 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO ingest_cursor AS c (host_id, session, collector)
-    VALUES (p_host_id, 1, p_collector)
+    VALUES (p_host_id, step, p_collector)
     ON CONFLICT (host_id) DO UPDATE
-    SET session = c.session + 1, collector = p_collector
+    SET session = c.session + step, collector = p_collector
     RETURNING * INTO cur;
 
     host := (SELECT h.host FROM host h WHERE h.host_id = p_host_id);

@@ -303,6 +303,41 @@ static void a_newer_session_fences_an_older_one(void **state)
     assert_string_equal(test_batch_store(test_store.writer, &b), "superseded");
 }
 
+/* A server that crashes may lose the newest claims, which do not wait for the
+ * disk. Who holds a lost one must not pass for who claims next. */
+static void a_lost_claim_is_nobody_elses(void **state)
+{
+    (void)state;
+    long long id = test_host_enrol(test_store.writer, "lost-claim");
+    struct test_batch b = {
+        .host_id = id,
+        .session = test_session_claim(test_store.writer, id),
+        .seq = 1,
+        .at_us = psc_clock_wall_us(),
+    };
+    assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
+    struct test_batch lost = b;
+    lost.session = test_session_claim(test_store.writer, id);
+    (void)test_sql_textf(test_store.owner,
+                         "UPDATE poolscope_data.ingest_cursor SET session = "
+                         "%lld WHERE host_id = %lld RETURNING 1",
+                         b.session, id);
+    b.session = test_session_claim(test_store.writer, id);
+    lost.prev_seq = 1;
+    lost.seq = 2;
+    assert_string_equal(test_batch_store(test_store.writer, &lost),
+                        "superseded");
+    /* The same where it was the host's first. */
+    lost.session = b.session;
+    (void)test_sql_textf(test_store.owner,
+                         "DELETE FROM poolscope_data.ingest_cursor "
+                         "WHERE host_id = %lld RETURNING 1",
+                         id);
+    assert_true(test_session_claim(test_store.writer, id) != 1);
+    assert_string_equal(test_batch_store(test_store.writer, &lost),
+                        "superseded");
+}
+
 static void a_stream_that_returns_goes_on_where_it_stood(void **state)
 {
     (void)state;
@@ -615,6 +650,7 @@ int main(void)
         cmocka_unit_test(views_have_the_columns_of_the_contract),
         cmocka_unit_test(batches_are_stored_exactly_once),
         cmocka_unit_test(a_newer_session_fences_an_older_one),
+        cmocka_unit_test(a_lost_claim_is_nobody_elses),
         cmocka_unit_test(a_stream_that_returns_goes_on_where_it_stood),
         cmocka_unit_test(interning_is_stable_and_bounded),
         cmocka_unit_test(a_name_that_returns_is_not_forgotten),

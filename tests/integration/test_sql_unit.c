@@ -317,6 +317,8 @@ static void a_unit_as_large_as_they_come_is_stored(void **state)
              "FROM generate_series(1, 512) i; "
              "SELECT poolscope_api.session_claim(host_id, 'test', now(), '{}') "
              "FROM poolscope_data.host WHERE host LIKE 'many-%'; "
+             "UPDATE poolscope_data.ingest_cursor SET session = 1 "
+             "WHERE host_id > 100000; "
              "SELECT poolscope_api.stream_open(host_id, 1, '" STORE_STREAM
              "', 0) FROM poolscope_data.host WHERE host LIKE 'many-%'");
     for (int turn = 1; turn <= 2; turn++) {
@@ -400,7 +402,7 @@ static const char *all_of(long long host_id)
         "SELECT jsonb_pretty(jsonb_build_object("
         "'rows', (SELECT jsonb_agg(to_jsonb(f) - 'host_id' ORDER BY n)"
         "  FROM poolscope_data.fresh f WHERE host_id = %1$lld),"
-        "'cursor', (SELECT to_jsonb(c) - 'host_id'"
+        "'cursor', (SELECT to_jsonb(c) - 'host_id' - 'session'"
         "  FROM poolscope_data.ingest_cursor c WHERE host_id = %1$lld),"
         "'streams', (SELECT jsonb_agg(seq) FROM poolscope_data.ingest_stream"
         "  WHERE host_id = %1$lld),"
@@ -414,11 +416,12 @@ static const char *all_of(long long host_id)
 
 /* What is odd about these is that they have aliases. */
 static void send_one_by_one(const struct test_batch *b, int n,
-                            long long host_id)
+                            const struct test_batch *as)
 {
     for (int i = 0; i < n; i++) {
         struct test_batch alone = b[i];
-        alone.host_id = host_id;
+        alone.host_id = as->host_id;
+        alone.session = as->session;
         alone.aliases = "[]";
         assert_string_equal(test_unit_store(test_store.writer, &alone, 1),
                             "{stored}");
@@ -426,7 +429,8 @@ static void send_one_by_one(const struct test_batch *b, int n,
 }
 
 /* The same batches as two hosts', compared after each unit. */
-static void live(const struct test_batch *b, int n, long long twin)
+static void live(const struct test_batch *b, int n,
+                 const struct test_batch *twin)
 {
     for (int from = 0; from < n;) {
         int unit = 1 + (int)any(1 + any(UNIT_MAX));
@@ -436,7 +440,7 @@ static void live(const struct test_batch *b, int n, long long twin)
         assert_int_equal(strlen(outcomes),
                          (size_t)unit * strlen("stored,") + 1);
         send_one_by_one(&b[from], unit, twin);
-        assert_string_equal(all_of(b[0].host_id), all_of(twin));
+        assert_string_equal(all_of(b[0].host_id), all_of(twin->host_id));
         from += unit;
     }
 }
@@ -452,7 +456,7 @@ static void it_does_not_matter_how_batches_are_stored(void **state)
         (void)snprintf(name, sizeof(name), "twin-%d", i);
         b[0] = begin(name);
         (void)snprintf(name, sizeof(name), "other-twin-%d", i);
-        long long twin = begin(name).host_id;
+        struct test_batch twin = begin(name);
         b[0].at_us = i % 3 == 0 ? MINUTE_US : b[0].at_us;
         for (int k = 1; k < BATCHES; k++) {
             b[k] = odd_after(&b[k - 1], now_us);
@@ -460,7 +464,7 @@ static void it_does_not_matter_how_batches_are_stored(void **state)
                 b[k].at_us = now_us - DAY_US;
             }
         }
-        live(b, BATCHES, twin);
+        live(b, BATCHES, &twin);
     }
 }
 
