@@ -21,6 +21,22 @@ static void spread(const struct pgparams *p, struct arguments *a)
     }
 }
 
+bool pgquery_is_everybodys(int rc, const struct pgstate *state)
+{
+    static const char *const classes[] = {"08", "25", "40", "42",
+                                          "53", "55", "57", "58"};
+    if (rc == PSC_CONNECTION || rc == PSC_NOMEM) {
+        return true;
+    }
+    for (unsigned i = 0;
+         rc == PSC_DATABASE && i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strncmp(state->text, classes[i], 2) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int pgquery_failed(PGconn *conn, const PGresult *res, struct psc_error *err,
                    struct pgstate *state)
 {
@@ -52,12 +68,18 @@ static PGresult *rows_of(PGconn *conn, PGresult *res, struct psc_error *err,
 PGresult *pgquery(PGconn *conn, const char *sql, const struct pgparams *p,
                   struct psc_error *err)
 {
+    return pgquery_told(conn, sql, p, err, NULL);
+}
+
+PGresult *pgquery_told(PGconn *conn, const char *sql, const struct pgparams *p,
+                       struct psc_error *err, struct pgstate *state)
+{
     struct arguments a;
     spread(p, &a);
     return rows_of(conn,
                    PQexecParams(conn, sql, (int)p->n, NULL, a.values, a.lengths,
                                 a.formats, BINARY),
-                   err, NULL);
+                   err, state);
 }
 
 int pgquery_prepare(PGconn *conn, const struct pgstatement *statement,

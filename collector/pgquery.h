@@ -3,6 +3,8 @@
 #ifndef PSC_COLLECTOR_PGQUERY_H
 #define PSC_COLLECTOR_PGQUERY_H
 
+#include <stdbool.h>
+
 #include "collector/pgparam.h"
 #include "common/error.h"
 
@@ -16,6 +18,10 @@ struct pgstate {
     char text[6];
 };
 
+/* Whether a failure with this code and state is everybody's: it may pass, and
+ * says nothing about what was asked for. */
+bool pgquery_is_everybodys(int rc, const struct pgstate *state);
+
 /* Say in @err, and in @state unless it is NULL, why @res failed. Returns
  * PSC_CONNECTION if the connection is of no use any more, else
  * PSC_DATABASE. */
@@ -26,6 +32,10 @@ int pgquery_failed(PGconn *conn, const PGresult *res, struct psc_error *err,
  * says why, as pgquery_failed() does. */
 PGresult *pgquery(PGconn *conn, const char *sql, const struct pgparams *p,
                   struct psc_error *err);
+
+/* The same; @state, too, says why. */
+PGresult *pgquery_told(PGconn *conn, const char *sql, const struct pgparams *p,
+                       struct psc_error *err, struct pgstate *state);
 
 /* Prepare @statement. Returns 0 or what pgquery_failed() does. */
 PSC_MUST_CHECK int pgquery_prepare(PGconn *conn,

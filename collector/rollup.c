@@ -1,7 +1,8 @@
 /* One summary after the other: ask what is due, read its parts, sum up, store.
  *
- * Failures: a lost connection ends the pass; parts that are damaged are told,
- * and the summary is due again a day later; when parts have come meanwhile,
+ * Failures: a lost connection, and what else is everybody's, ends the pass;
+ * parts that are damaged, for us or for the server, are told, and the summary
+ * is due again a day later; when parts have come meanwhile,
  * nothing is stored, and it is due at once. */
 #include "collector/rollup.h"
 
@@ -107,7 +108,8 @@ static int sum_up(struct summary *s, const struct due *d, const PGresult *res,
 /* @out: NULL if there was nothing to sum up. */
 static int store(struct rollup *r, PGconn *conn, const struct due *d,
                  const struct summary *s, const PGresult *parts,
-                 const struct chunk_sections *out, struct psc_error *err)
+                 const struct chunk_sections *out, struct psc_error *err,
+                 struct pgstate *state)
 {
     struct pgparams p = {.n = 0};
     int64_t sum = 0;
@@ -135,10 +137,11 @@ static int store(struct rollup *r, PGconn *conn, const struct due *d,
         pgparam_null(&p);
         pgparam_null(&p);
     }
-    PGresult *res = pgquery(conn,
-                            "SELECT poolscope_api.summary_store($1, $2, $3, "
-                            "$4, $5, $6::bigint, $7, $8, $9, $10)",
-                            &p, err);
+    PGresult *res =
+        pgquery_told(conn,
+                     "SELECT poolscope_api.summary_store($1, $2, $3, "
+                     "$4, $5, $6::bigint, $7, $8, $9, $10)",
+                     &p, err, state);
     if (res == NULL) {
         return err->code;
     }
@@ -160,28 +163,39 @@ static int give_up(PGconn *conn, const struct due *d, struct psc_error *err)
     return res != NULL ? PSC_OK : err->code;
 }
 
-static int make(struct rollup *r, PGconn *conn, const struct due *d,
-                struct psc_error *err)
+static int try_to_make(struct rollup *r, PGconn *conn, const struct due *d,
+                       struct summary *s, struct psc_error *err,
+                       struct pgstate *state)
 {
-    struct summary *s = strcmp(d->kind, "tags") == 0 ? &r->tags : &r->counters;
     struct chunk_sections out;
     struct pgparams p = {.n = 0};
     put_due(&p, d);
     PGresult *parts =
-        pgquery(conn,
-                "SELECT n_to, snapshots, head, levels, data "
-                "FROM poolscope_api.summary_parts($1, $2, $3, $4)",
-                &p, err);
+        pgquery_told(conn,
+                     "SELECT n_to, snapshots, head, levels, data "
+                     "FROM poolscope_api.summary_parts($1, $2, $3, $4)",
+                     &p, err, state);
     if (parts == NULL) {
         return err->code;
     }
     int rc = sum_up(s, d, parts, &out, err);
     if (rc == PSC_OK || rc == PSC_MISSING) {
-        rc = store(r, conn, d, s, parts, rc == PSC_OK ? &out : NULL, err);
-    } else if (rc != PSC_NOMEM) {
-        rc = give_up(conn, d, err);
+        rc =
+            store(r, conn, d, s, parts, rc == PSC_OK ? &out : NULL, err, state);
     }
     PQclear(parts);
+    return rc;
+}
+
+static int make(struct rollup *r, PGconn *conn, const struct due *d,
+                struct psc_error *err)
+{
+    struct summary *s = strcmp(d->kind, "tags") == 0 ? &r->tags : &r->counters;
+    struct pgstate state = {.text = ""};
+    int rc = try_to_make(r, conn, d, s, err, &state);
+    if (rc != PSC_OK && !pgquery_is_everybodys(rc, &state)) {
+        rc = give_up(conn, d, err);
+    }
     if (s->cap > KEEP_IDS) {
         uint32_t columns = s->columns;
         summary_fini(s);

@@ -325,24 +325,6 @@ static int settle_table(struct settle *s, struct due *d, bool *done)
 
 /* ---- failures ---- */
 
-/* Whether the failure is everybody's: it may pass, and says nothing about the
- * host in hand. */
-static bool is_everybodys(const struct settle *s, int rc)
-{
-    static const char *const classes[] = {"08", "25", "40", "42",
-                                          "53", "55", "57", "58"};
-    if (rc == PSC_CONNECTION || rc == PSC_NOMEM) {
-        return true;
-    }
-    for (unsigned i = 0;
-         rc == PSC_DATABASE && i < sizeof(classes) / sizeof(classes[0]); i++) {
-        if (strncmp(s->state.text, classes[i], 2) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Leave the host of @d alone for an hour. */
 static int give_up(struct settle *s, const struct due *d)
 {
@@ -421,7 +403,7 @@ static int settle_next(struct settle *s)
     struct due *d = &s->due[s->next];
     bool done = true;
     int rc = d->host_id != 0 ? settle_table(s, d, &done) : PSC_OK;
-    if (rc != PSC_OK && !is_everybodys(s, rc)) {
+    if (rc != PSC_OK && !pgquery_is_everybodys(rc, &s->state)) {
         rc = give_up(s, d);
         done = true;
     }
