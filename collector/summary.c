@@ -9,6 +9,7 @@
 
 enum { FIRST_IDS = 256, IDS_MAX = 1 << 16 };
 
+#define COUNTER_MAX  1e300 /* beyond it is as good as absent, as in SQL */
 #define HOUR_US      CHUNK_HOUR_US
 #define DAY_US       (24 * CHUNK_HOUR_US)
 #define YEAR_2000_US (INT64_C(946684800) * PSC_US_PER_S)
@@ -140,11 +141,26 @@ static bool note_last(struct summary_stat *stat, int64_t at_us, double v)
     return true;
 }
 
+static double real_of(int64_t bits)
+{
+    double v;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+/* Where it is no integer that a chunk may have, it is absent. */
 static void note_outstanding(struct summary_stat *stat,
                              const struct chunk_runs *r)
 {
+    int64_t v = r->values[COL_OUTSTANDING];
     stat->has_outstanding = (r->flags & TAG_OUTSTANDING) != 0;
-    stat->last_outstanding = r->values[COL_OUTSTANDING];
+    if ((r->flags & ENTRY_REAL) != 0) {
+        double real = real_of(v);
+        bool fits = fabs(real) < (double)CHUNK_VALUE_LIMIT;
+        stat->has_outstanding = stat->has_outstanding && fits;
+        v = fits ? llrint(real) : 0;
+    }
+    stat->last_outstanding = v;
 }
 
 static void note_mean(struct summary_stat *stat, double v, uint32_t n)
@@ -155,13 +171,6 @@ static void note_mean(struct summary_stat *stat, double v, uint32_t n)
 
 /* ---- from samples ---- */
 
-static double real_of(int64_t bits)
-{
-    double v;
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
 /* What a run shows: false if it is nothing to sum up. */
 static bool value_of(const struct summary *s, const struct chunk_runs *r,
                      double *value)
@@ -169,7 +178,9 @@ static bool value_of(const struct summary *s, const struct chunk_runs *r,
     bool real = (r->flags & ENTRY_REAL) != 0;
     int64_t v = s->columns == 1 ? r->values[0] : r->values[COL_BYTES];
     *value = real ? real_of(v) : (double)v;
-    return isfinite(*value) && (s->columns == 1 || (r->flags & TAG_BYTES) != 0);
+    return s->columns == 1 ? fabs(*value) <= COUNTER_MAX
+                           : fabs(*value) < (double)CHUNK_VALUE_LIMIT &&
+                                 (r->flags & TAG_BYTES) != 0;
 }
 
 static void add_run(struct summary *s, struct summary_stat *stats,

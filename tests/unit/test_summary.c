@@ -255,9 +255,9 @@ static void check_counter(const struct chunk_sections *c, uint32_t id,
 static void summary_of_counters_leaves_out_what_is_no_number(void **state)
 {
     static const uint8_t boot[CHUNK_BOOT_BYTES] = {3};
-    static const double values[] = {1.5, NAN, 0.5, INFINITY, 4};
+    static const double values[] = {1.5, NAN, 0.5, INFINITY, 4, -2e300};
     static const double reals[] = {0.5, 4, 1.5, 2, 4};
-    static const double integers[] = {0, 4, 0, 2, 4};
+    static const double integers[] = {0, 5, 0, 2.5, 5};
     struct chunk_writer w;
     struct chunk_sections c;
     struct summary s, month;
@@ -266,7 +266,7 @@ static void summary_of_counters_leaves_out_what_is_no_number(void **state)
     chunk_writer_init(&w, 1, &chunk_openssl);
     summary_init(&s, 1, &chunk_openssl);
     summary_init(&month, 1, &chunk_openssl);
-    for (int64_t i = 0; i < 5; i++) {
+    for (int64_t i = 0; i < 6; i++) {
         int64_t bits, at_us = MONTH_US + i * 60000000;
         memcpy(&bits, &values[i], sizeof(bits));
         assert_int_equal(chunk_writer_snapshot(&w, i, at_us, at_us, boot), 0);
@@ -293,6 +293,42 @@ static void summary_of_counters_leaves_out_what_is_no_number(void **state)
     summary_fini(&month);
 }
 
+/* Tags in doubles: rounded, and absent where no integer is so large. */
+static void summary_of_tags_in_doubles_is_whole(void **state)
+{
+    static const uint8_t boot[CHUNK_BOOT_BYTES] = {3};
+    const double values[][TABLE_COLUMNS_MAX] = {
+        {0, 0, 2.6, 4096.4}, {0, 0, 3, 1e30}, {0, 0, 1e30, 8192}};
+    const uint8_t flags = ENTRY_REAL | TAG_OUTSTANDING | TAG_BYTES;
+    struct chunk_writer w;
+    struct chunk_sections c;
+    struct summary s;
+    struct psc_error err = {.msg = ""};
+    struct sum got;
+    double mean;
+    (void)state;
+    chunk_writer_init(&w, 4, &chunk_openssl);
+    summary_init(&s, 4, &chunk_openssl);
+    assert_int_equal(chunk_writer_snapshot(&w, 1, MONTH_US, MONTH_US, boot), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        int64_t bits[TABLE_COLUMNS_MAX];
+        memcpy(bits, values[i], sizeof(bits));
+        assert_int_equal(chunk_writer_put(&w, 5 + i, flags, bits), 0);
+    }
+    assert_int_equal(chunk_writer_finish(&w, &c), 0);
+    summary_begin_day(&s, MONTH_US);
+    assert_int_equal(summary_add(&s, c.head, c.levels, c.data, &err), 0);
+    assert_int_equal(summary_finish(&s, &c, &err), 0);
+    assert_true(read_back(&c, 5, MONTH_US, &got, &mean));
+    assert_int_equal(got.last, 4096);
+    assert_int_equal(got.outstanding, 3);
+    assert_false(read_back(&c, 6, MONTH_US, &got, &mean));
+    assert_true(read_back(&c, 7, MONTH_US, &got, &mean));
+    assert_int_equal(got.last, 8192);
+    chunk_writer_fini(&w);
+    summary_fini(&s);
+}
+
 static void summary_tells_when_there_is_nothing(void **state)
 {
     struct summary s;
@@ -314,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(summary_equals_simple_sums),
         cmocka_unit_test(summary_of_counters_leaves_out_what_is_no_number),
+        cmocka_unit_test(summary_of_tags_in_doubles_is_whole),
         cmocka_unit_test(summary_tells_when_there_is_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
