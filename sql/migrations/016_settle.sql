@@ -259,6 +259,7 @@ BEGIN
         PERFORM settle_fence(p_host_id);
     END IF;
 
+    PERFORM summary_touch(p_host_id, p_kind, p_span_ats);
     IF p_kind = 'tags' THEN
         INSERT INTO tag_chunk SELECT p_host_id, c.*
         FROM unnest(p_span_ats, p_n_froms, p_n_tos, p_at_froms, p_at_tos,
@@ -268,7 +269,6 @@ BEGIN
         FROM unnest(p_span_ats, p_n_froms, p_n_tos, p_at_froms, p_at_tos,
                     p_snapshots, p_heads, p_levels, p_datas) c;
     END IF;
-    PERFORM summary_touch(p_host_id, p_kind, p_span_ats);
     RETURN true;
 END $$;
 
@@ -522,13 +522,33 @@ BEGIN
         EXECUTE format(
             'DELETE FROM poolscope_data.%1$I d '
             'WHERE d.%3$I < now() - $1 AND d.%3$I >= ''2000-01-01 00:00+00'' '
+            'AND NOT EXISTS (SELECT FROM poolscope_data.summary_due w '
+            '  WHERE w.host_id = d.host_id AND w.step = ''hour'' '
+            '  AND w.retry_at IS NULL AND %5$L <> ''event'' '
+            '  AND w.from_at = date_trunc(''day'', d.%3$I, ''UTC'')) '
             'OR NOT poolscope_data.in_range(d.%3$I - interval ''23 hours'') '
             'AND d.%4$I < (SELECT s.%4$I FROM poolscope_data.%2$I s '
             '  WHERE s.host_id = d.host_id AND s.%3$I >= now() - $1 '
             '  AND s.%3$I <= now() ORDER BY s.%3$I LIMIT 1)',
             kind.parent || '_default', kind.parent, kind.at_column,
-            kind.n_column)
+            kind.n_column, kind.parent)
         USING poolscope_data.setting_interval(kind.retention);
+    END LOOP;
+    FOR kind IN
+        SELECT k.parent, k.at_column, k.retention,
+            ('1 ' || k.step)::interval AS step
+        FROM poolscope_data.partitioned k
+        WHERE k.parent IN ('tag_hours', 'counter_hours', 'tag_days',
+                           'counter_days')
+    LOOP
+        EXECUTE format(
+            'DELETE FROM poolscope_data.%1$I d WHERE d.%2$I IN ('
+            '  SELECT x.%2$I FROM (SELECT DISTINCT %2$I '
+            '    FROM poolscope_data.%1$I WHERE %2$I < now() - $1 - $2) x '
+            '  WHERE NOT poolscope_data.partition_waits('
+            '    %3$L, x.%2$I, x.%2$I + interval ''1 day''))',
+            kind.parent || '_default', kind.at_column, kind.parent)
+        USING poolscope_data.setting_interval(kind.retention), kind.step;
     END LOOP;
 END $$;
 

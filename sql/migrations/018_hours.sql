@@ -54,8 +54,44 @@ CREATE TABLE poolscope_data.summary_due (
     PRIMARY KEY (host_id, kind, step, from_at)
 );
 
--- Chunks of these spans have come. A day whose first samples may be gone
--- already is left as it is: it could not be made anew as a whole.
+-- May a day be summed up, when more of it comes? Not if the summary that is
+-- there knows of samples whose chunks are gone: it could not be made anew as a
+-- whole. (An hour that the first version summed up counts as one sample.)
+CREATE FUNCTION poolscope_data.summary_may_go(
+    p_host_id bigint, p_kind text, p_day timestamptz)
+RETURNS boolean LANGUAGE plpgsql VOLATILE
+SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    told integer[];
+    samples bigint;
+BEGIN
+    IF p_kind = 'tags' THEN
+        SELECT h.snapshots INTO told FROM tag_hours h
+        WHERE h.host_id = p_host_id AND h.day = p_day;
+    ELSE
+        SELECT h.snapshots INTO told FROM counter_hours h
+        WHERE h.host_id = p_host_id AND h.day = p_day;
+    END IF;
+    IF told IS NULL THEN
+        RETURN true;
+    ELSIF p_day + interval '1 day'
+          <= now() - setting_interval('retention_points') THEN
+        RETURN false;
+    ELSIF p_kind = 'tags' THEN
+        SELECT sum(c.snapshots) INTO samples FROM tag_chunk c
+        WHERE c.host_id = p_host_id AND c.span_at >= p_day
+          AND c.span_at < p_day + interval '1 day';
+    ELSE
+        SELECT sum(c.snapshots) INTO samples FROM counter_chunk c
+        WHERE c.host_id = p_host_id AND c.span_at >= p_day
+          AND c.span_at < p_day + interval '1 day';
+    END IF;
+    RETURN coalesce(samples, 0)
+        >= (SELECT coalesce(sum(n), 0) FROM unnest(told) n WHERE n > 1);
+END $$;
+
+-- Chunks of these spans are about to be stored, in this transaction. Days that
+-- are older than all that is kept are let be.
 CREATE FUNCTION poolscope_data.summary_touch(
     p_host_id bigint, p_kind text, p_span_ats timestamptz[])
 RETURNS void LANGUAGE plpgsql
@@ -63,10 +99,12 @@ SET search_path = poolscope_data, pg_temp AS $$
 DECLARE
     days timestamptz[] := ARRAY(
         SELECT DISTINCT date_trunc('day', s, 'UTC') FROM unnest(p_span_ats) s
-        WHERE s >= greatest(now() - setting_interval('retention_points'),
-                            timestamptz '2000-01-01 00:00:00+00')
-          AND in_range(s));
+        WHERE in_range(s) AND s > now() - greatest(interval '3 days',
+            setting_interval('retention_points'),
+            setting_interval('retention_hours')));
 BEGIN
+    days := ARRAY(SELECT d FROM unnest(days) d
+                  WHERE summary_may_go(p_host_id, p_kind, d));
     INSERT INTO summary_due (host_id, kind, step, from_at)
     SELECT p_host_id, p_kind, 'hour', d FROM unnest(days) d
     ON CONFLICT DO NOTHING;
@@ -138,7 +176,8 @@ END $$;
 
 -- Store a summary made from these parts (the sum of their n_to); without one
 -- (NULL) there was nothing to sum up. False, and nothing done, if the parts
--- are others by now. One statement, so it is done as a whole or not.
+-- are others by now. A month is not replaced by one that lacks days of it: their
+-- hours are gone. One statement, so it is done as a whole or not.
 CREATE FUNCTION poolscope_api.summary_store(
     p_host_id bigint, p_kind text, p_step text, p_from timestamptz,
     p_parts integer, p_sum_n_to numeric, p_snapshots integer[],
@@ -161,7 +200,10 @@ BEGIN
             'INSERT INTO %I AS t VALUES ($1, $2, $3, $4, $5, $6) '
             'ON CONFLICT (host_id, day) DO UPDATE SET '
             'snapshots = excluded.snapshots, head = excluded.head, '
-            'levels = excluded.levels, data = excluded.data',
+            'levels = excluded.levels, data = excluded.data '
+            'WHERE NOT EXISTS (SELECT '
+            '  FROM unnest(t.snapshots, excluded.snapshots) AS x(old, new) '
+            '  WHERE x.old > 0 AND coalesce(x.new, 0) = 0)',
             CASE p_kind WHEN 'tags' THEN 'tag_' ELSE 'counter_' END
             || p_step || 's')
         USING p_host_id, p_from, p_snapshots, p_head, p_levels, p_data;
@@ -197,8 +239,8 @@ BEGIN
     USING p_host_id, p_from;
 END $$;
 
--- A summary cannot be made: it is tried again a day later, and the samples of
--- that day are kept for so long.
+-- A summary cannot be made: it is tried again a day later. What it is made from
+-- is kept for a week more.
 CREATE FUNCTION poolscope_api.summary_failed(
     p_host_id bigint, p_kind text, p_step text, p_from timestamptz)
 RETURNS void LANGUAGE sql SECURITY DEFINER
@@ -208,7 +250,8 @@ SET search_path = poolscope_data, pg_temp AS $$
       AND from_at = p_from
 $$;
 
--- Is anything of a partition not in summaries yet? (Then it stays.)
+-- Is anything of a partition not in summaries yet? (Then it stays.) What failed
+-- does not keep those of a whole fleet for ever.
 CREATE FUNCTION poolscope_data.partition_waits(
     p_parent text, p_from timestamptz, p_to timestamptz)
 RETURNS boolean LANGUAGE sql STABLE
@@ -223,7 +266,10 @@ SET search_path = poolscope_data, pg_temp AS $$
               WHEN p_parent LIKE '%\_hours'
               THEN d.step = 'day' AND d.from_at < p_to
                    AND d.from_at + interval '31 days' > p_from
-              ELSE false END)
+              ELSE false END
+          AND (d.retry_at IS NULL OR p_to > now() - interval '7 days' - (
+              SELECT setting_interval(k.retention) FROM partitioned k
+              WHERE k.parent = p_parent)))
 $$;
 
 -- Drop partitions past retention, oldest first.

@@ -181,6 +181,8 @@ CREATE FUNCTION poolscope_api.convert_store(
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 BEGIN
+    -- summary_store() locks it too.
+    PERFORM FROM host_settle WHERE host_id = p_host_id FOR UPDATE;
     UPDATE convert_due SET n = p_new_n
     WHERE host_id = p_host_id AND kind = p_kind AND n = p_expected_n;
     IF NOT FOUND THEN
@@ -188,31 +190,39 @@ BEGIN
     END IF;
     DELETE FROM convert_due
     WHERE host_id = p_host_id AND kind = p_kind AND p_last;
+    PERFORM summary_touch(p_host_id, p_kind, p_span_ats);
     EXECUTE format('INSERT INTO %I SELECT $1, c.* FROM unnest($2, $3, $4, $5, '
         '$6, $7, $8, $9, $10) c',
         CASE p_kind WHEN 'tags' THEN 'tag_chunk' ELSE 'counter_chunk' END)
     USING p_host_id, p_span_ats, p_n_froms, p_n_tos, p_at_froms, p_at_tos,
         p_snapshots, p_heads, p_levels, p_datas;
-    PERFORM summary_touch(p_host_id, p_kind, p_span_ats);
     RETURN true;
 END $$;
 
--- Summaries of whole days of a host, the last of them with p_last.
+-- The summary of a day of a host, unless its samples have come already.
 CREATE FUNCTION poolscope_api.convert_day(
     p_host_id bigint, p_kind text, p_day timestamptz, p_snapshots integer[],
     p_head bytea, p_levels bytea, p_data bytea)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
+DECLARE
+    samples text := CASE p_kind WHEN 'tag_hours' THEN 'tags'
+                                ELSE 'counters' END;
 BEGIN
+    -- summary_store() locks it too.
+    PERFORM FROM host_settle WHERE host_id = p_host_id FOR UPDATE;
+    PERFORM FROM summary_due WHERE host_id = p_host_id AND kind = samples
+        AND step = 'hour' AND from_at = p_day;
+    IF FOUND THEN
+        RETURN;
+    END IF;
     EXECUTE format('INSERT INTO %I VALUES ($1, $2, $3, $4, $5, $6) '
                    'ON CONFLICT DO NOTHING',
         CASE p_kind WHEN 'tag_hours' THEN 'tag_hours'
                     ELSE 'counter_hours' END)
     USING p_host_id, p_day, p_snapshots, p_head, p_levels, p_data;
     INSERT INTO summary_due (host_id, kind, step, from_at)
-    SELECT p_host_id, CASE p_kind WHEN 'tag_hours' THEN 'tags'
-                                  ELSE 'counters' END,
-        'day', date_trunc('month', p_day, 'UTC')
+    VALUES (p_host_id, samples, 'day', date_trunc('month', p_day, 'UTC'))
     ON CONFLICT DO NOTHING;
 END $$;
 
