@@ -210,6 +210,8 @@ static inline uint64_t unzigzag(uint64_t v)
     return v >> 1 ^ (0 - (v & 1));
 }
 
+/* Not every reader counts modulo 2^64: pages must be so few that their bytes
+ * fit. */
 static inline uint64_t read_amount(struct psc_reader *r)
 {
     uint64_t v = read_varint(r);
@@ -217,7 +219,14 @@ static inline uint64_t read_amount(struct psc_reader *r)
     if (v == AMOUNT_ESCAPE) {
         return unzigzag(read_varint(r));
     }
-    return unzigzag(v >> 1) * ((v & 1) != 0 ? PAGE_BYTES : 1);
+    uint64_t d = unzigzag(v >> 1);
+    if ((v & 1) == 0) {
+        return d;
+    }
+    if (d + PAGES_MAX >= 2 * PAGES_MAX) {
+        r->failed = 1;
+    }
+    return d * PAGE_BYTES;
 }
 
 static uint64_t read_real(struct psc_reader *r)

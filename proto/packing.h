@@ -17,6 +17,7 @@ enum {
 
 /* Integers that count bytes are mostly whole pages. */
 enum { PAGE_BYTES = 4096 };
+#define PAGES_MAX ((uint64_t)1 << 51)
 
 /* In the amount code: a whole 64-bit difference follows. */
 enum { AMOUNT_ESCAPE = 1 };
