@@ -245,7 +245,8 @@ static int add_names(const struct applying *a, struct psc_bytes names,
 /* ---- numbers ---- */
 
 /* An entry whose values are beyond what is stored is stored with others, until
- * it is within them: then no difference of its fits. */
+ * it is within them: then no difference of its fits. So is one that is
+ * nobody's: readers add it up all the same. */
 static void note_changes(const struct applying *a)
 {
     struct decode_chain *c = a->c;
@@ -253,14 +254,11 @@ static void note_changes(const struct applying *a)
     for (uint32_t i = 0; i < changes->n_changed; i++) {
         uint32_t at = changes->changed[i];
         struct grid_entry *e = &c->grid.entries[at];
-        if (e->ref == REGISTRY_NONE) {
-            continue;
-        }
         bool fits = sanitise_row_fits(c->grid.columns, e->flags,
                                       grid_values(&c->grid, at));
         c->restate |= !fits || e->mark;
         e->mark = !fits;
-        c->n_changed++;
+        c->n_changed += e->ref != REGISTRY_NONE ? 1 : 0;
     }
 }
 

@@ -427,6 +427,27 @@ static void values_beyond_the_bounds_are_stated_anew(void **state)
     pair_free(p);
 }
 
+/* What is nobody's is not shown, but readers add it up. */
+static void what_is_nobodys_stays_within_the_bounds(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    for (uint64_t seq = 1; seq <= 5; seq++) {
+        struct wire_batch in;
+        put(p, "\3a", (int64_t)seq);
+        put(p, "\x07z", (int64_t)(seq << 61)); /* no such pool */
+        assert_int_equal(pass(p, &in, seq == 1, seq, seq - 1), PSC_OK);
+        struct batch *b = take(p, &in);
+        read_tags(p, b);
+        free(b);
+        assert_int_equal(bytes_of(p, "\3a"), seq);
+        assert_int_equal(p->reader.entries[1].ref, 0);
+        int64_t bytes = grid_values(&p->reader, 1)[COL_BYTES];
+        assert_in_range(bytes, 0, SANITISE_BYTES_MAX);
+    }
+    pair_free(p);
+}
+
 /* A delta whose bytes came with an earlier part than the last. */
 static void a_delta_in_an_earlier_part_is_stated_anew(void **state)
 {
@@ -735,6 +756,7 @@ int main(void)
         cmocka_unit_test(every_span_begins_with_a_keyframe),
         cmocka_unit_test(keyframes_come_often),
         cmocka_unit_test(values_beyond_the_bounds_are_stated_anew),
+        cmocka_unit_test(what_is_nobodys_stays_within_the_bounds),
         cmocka_unit_test(a_delta_in_an_earlier_part_is_stated_anew),
         cmocka_unit_test(an_unfinished_sample_is_not_built_upon),
         cmocka_unit_test(readers_have_what_agents_sent),
