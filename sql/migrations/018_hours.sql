@@ -53,6 +53,7 @@ CREATE TABLE poolscope_data.summary_due (
     retry_at timestamptz,           -- it failed: not before
     PRIMARY KEY (host_id, kind, step, from_at)
 );
+CREATE INDEX ON poolscope_data.summary_due (step, from_at, host_id);
 
 -- May a day be summed up, when more of it comes? Not if the summary that is
 -- there knows of samples whose chunks are gone: it could not be made anew as a
@@ -118,32 +119,47 @@ END $$;
 
 -- Days and months that are over and settled: a chunk comes within hours of its
 -- span's end. By the host's own newest sample too, for history that is loaded
--- in quick motion. A month waits for its days.
+-- in quick motion. A month waits for its days. The fleet's newest sample says
+-- where in the index to look, among what is due of a large fleet.
 CREATE FUNCTION poolscope_api.summary_next(p_max integer)
 RETURNS TABLE (host_id bigint, kind text, step text, from_at timestamptz,
                steps integer)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    day_over CONSTANT interval := interval '1 day 8 hours';
+    month_over CONSTANT interval := interval '33 days';
+    newest timestamptz := greatest(now(), (
+        SELECT max(c.last_at) FROM ingest_cursor c WHERE in_range(c.last_at)));
 BEGIN
     RETURN QUERY
-    SELECT d.host_id, d.kind, d.step, d.from_at,
-        CASE d.step WHEN 'hour' THEN 24 ELSE extract(day FROM
-            d.from_at AT TIME ZONE 'UTC' + interval '1 month - 1 day')::integer
-        END
-    FROM summary_due d
-    JOIN ingest_cursor c USING (host_id)
-    WHERE (d.retry_at IS NULL OR d.retry_at <= now())
-      AND CASE d.step WHEN 'hour' THEN interval '1 day 8 hours'
-                      ELSE interval '33 days' END
-          <= greatest(now(), CASE WHEN in_range(c.last_at) THEN c.last_at END)
-             - d.from_at
-      AND (d.step = 'hour' OR NOT EXISTS (
-          SELECT FROM summary_due o
-          WHERE o.host_id = d.host_id AND o.kind = d.kind
-            AND o.step = 'hour' AND o.from_at >= d.from_at
-            AND o.from_at < d.from_at + interval '31 days'))
-    ORDER BY d.from_at, d.host_id LIMIT p_max;
+    SELECT x.* FROM (
+        (SELECT d.host_id, d.kind, d.step, d.from_at, 24
+         FROM summary_due d JOIN ingest_cursor c USING (host_id)
+         WHERE d.step = 'hour'
+           AND d.from_at <= newest - day_over
+           AND (d.retry_at IS NULL OR d.retry_at <= now())
+           AND d.from_at <= greatest(now(), CASE WHEN in_range(c.last_at)
+                                            THEN c.last_at END) - day_over
+         ORDER BY d.from_at, d.host_id LIMIT p_max)
+        UNION ALL
+        (SELECT d.host_id, d.kind, d.step, d.from_at, extract(day FROM
+             d.from_at AT TIME ZONE 'UTC' + interval '1 month - 1 day')::integer
+         FROM summary_due d JOIN ingest_cursor c USING (host_id)
+         WHERE d.step = 'day'
+           AND d.from_at <= newest - month_over
+           AND (d.retry_at IS NULL OR d.retry_at <= now())
+           AND d.from_at <= greatest(now(), CASE WHEN in_range(c.last_at)
+                                            THEN c.last_at END) - month_over
+           AND NOT EXISTS (
+               SELECT FROM summary_due o
+               WHERE o.host_id = d.host_id AND o.kind = d.kind
+                 AND o.step = 'hour' AND o.from_at >= d.from_at
+                 AND o.from_at < d.from_at + interval '31 days')
+         ORDER BY d.from_at, d.host_id LIMIT p_max)
+    ) x (host_id, kind, step, from_at, steps)
+    ORDER BY x.from_at, x.host_id LIMIT p_max;
 END $$;
 
 -- What a summary is made from: a day from chunks of samples, a month from its

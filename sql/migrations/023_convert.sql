@@ -38,6 +38,9 @@ CREATE TABLE poolscope_data.convert_due (
     retry_at timestamptz,           -- it failed: not before
     PRIMARY KEY (host_id, kind)
 );
+-- In the order in which they are done.
+CREATE INDEX ON poolscope_data.convert_due
+    ((kind LIKE '%hours') DESC, host_id, kind);
 
 -- The old table of a kind; NULL: there is none.
 CREATE FUNCTION poolscope_data.convert_table(p_kind text) RETURNS text
