@@ -94,6 +94,30 @@ void module_block(struct chunk_block *b, const struct chunk *c,
     }
 }
 
+void module_block_of(struct chunk_block *b, const struct chunk *c,
+                     FunctionCallInfo fcinfo)
+{
+    const int32 block = PG_GETARG_INT32(3);
+    struct chunk_slice slice;
+
+    if (block < 0 || (uint32_t)block >= c->n_blocks) {
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("chunk: it has no such block")));
+    }
+    if (chunk_slice(c, (uint32_t)block, &slice) != PSC_OK) {
+        module_damaged("bad index");
+    }
+    module_block(b, c, &slice, module_bytes(fcinfo, 2),
+                 module_bytes(fcinfo, 1));
+}
+
+void module_clock(struct chunk_clock *clock, const struct chunk *c)
+{
+    if (chunk_clock_read(clock, c, NULL) != PSC_OK) {
+        module_damaged("bad times");
+    }
+}
+
 Datum module_time(int64_t us)
 {
     const int64_t days = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;

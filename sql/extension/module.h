@@ -13,7 +13,7 @@
 #include <utils/timestamp.h>
 #include <utils/tuplestore.h>
 
-#include "sql/codec/chunk.h"
+#include "sql/codec/chunk_runs.h"
 
 /* The rows that a function returns, ready to take some. */
 struct rows {
@@ -42,6 +42,14 @@ void module_open(struct chunk *c, struct psc_bytes head, uint32_t columns);
 void module_block(struct chunk_block *b, const struct chunk *c,
                   const struct chunk_slice *slice, struct psc_bytes data,
                   struct psc_bytes levels);
+
+/* The same by the arguments (head, levels, data, block): the slices of that
+ * block. */
+void module_block_of(struct chunk_block *b, const struct chunk *c,
+                     FunctionCallInfo fcinfo);
+
+/* The times of all snapshots. */
+void module_clock(struct chunk_clock *clock, const struct chunk *c);
 
 /* Microseconds since 1970 as the server's timestamptz. */
 Datum module_time(int64_t us);

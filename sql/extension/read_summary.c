@@ -18,21 +18,18 @@ struct summary {
     struct rows rows;
     struct chunk c;
     struct chunk_block b;
+    struct chunk_clock clock;
     Datum *ats;         /* by snapshot */
     struct step *steps; /* of one tag, by snapshot */
 };
 
 static void take_times(struct summary *s)
 {
-    struct chunk_times t;
-
+    module_clock(&s->clock, &s->c);
     s->ats = palloc(s->c.snapshots * sizeof(*s->ats));
     s->steps = palloc0(s->c.snapshots * sizeof(*s->steps));
-    for (chunk_times_init(&t, &s->c); chunk_times_next(&t);) {
-        s->ats[t.snapshot] = module_time(t.at_us);
-    }
-    if (t.failed) {
-        module_damaged("bad times");
+    for (uint32_t i = 0; i < s->c.snapshots; i++) {
+        s->ats[i] = module_time(s->clock.at_us[i]);
     }
 }
 
@@ -56,29 +53,19 @@ static void take_high(struct step *step, const int64_t *values)
 /* What an entry says of its tag, at each snapshot that has it. */
 static void take_entry(struct summary *s, uint32_t i)
 {
-    struct chunk_entry e;
-    uint32_t from = 0;
-    bool present = false;
-    uint8_t flags = 0;
-    int64_t values[TABLE_COLUMNS_MAX] = {0};
+    struct chunk_runs r;
 
-    chunk_entry_open(&e, &s->b, i);
-    for (bool more = true; more;) {
-        more = chunk_next(&e);
-        uint32_t to = more ? e.snapshot : s->c.snapshots;
-        for (; present && from < to; from++) {
+    chunk_runs_open(&r, &s->clock, &s->b, i);
+    while (chunk_runs_next(&r)) {
+        for (uint32_t at = r.from; at < r.from + r.count; at++) {
             if (s->b.ids[i] % 2 == 0) {
-                take_low(&s->steps[from], flags, values);
+                take_low(&s->steps[at], r.flags, r.values);
             } else {
-                take_high(&s->steps[from], values);
+                take_high(&s->steps[at], r.values);
             }
         }
-        from = to;
-        present = e.present;
-        flags = e.flags;
-        memcpy(values, e.values, sizeof(values));
     }
-    if (e.failed) {
+    if (r.failed) {
         module_damaged("bad data of id %u", (unsigned)s->b.ids[i]);
     }
 }
@@ -113,20 +100,11 @@ static void put_tag(struct summary *s, uint32_t tag)
  * last_outstanding. */
 Datum poolscope_summary_tag_rows(PG_FUNCTION_ARGS)
 {
-    struct summary s = {.rows = rows_begin(fcinfo, COLUMNS)};
-    const int32 block = PG_GETARG_INT32(3);
-    struct chunk_slice slice;
+    struct summary s;
 
+    s.rows = rows_begin(fcinfo, COLUMNS);
     module_open(&s.c, module_bytes(fcinfo, 0), TABLE_COLUMNS_MAX);
-    if (block < 0 || (uint32_t)block >= s.c.n_blocks) {
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("chunk: it has no such block")));
-    }
-    if (chunk_slice(&s.c, (uint32_t)block, &slice) != PSC_OK) {
-        module_damaged("bad index");
-    }
-    module_block(&s.b, &s.c, &slice, module_bytes(fcinfo, 2),
-                 module_bytes(fcinfo, 1));
+    module_block_of(&s.b, &s.c, fcinfo);
     take_times(&s);
     for (uint32_t i = 0; i < s.b.n; i++) {
         CHECK_FOR_INTERRUPTS();
