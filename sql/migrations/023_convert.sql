@@ -255,6 +255,23 @@ BEGIN
     RETURN convert_drop();
 END $$;
 
+-- Detection begins with a host when its samples are converted, else it would
+-- never see them.
+CREATE OR REPLACE FUNCTION poolscope_api.feed_hosts(p_since xid)
+RETURNS TABLE (host_id bigint, n bigint, interval_us bigint, horizon xid)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = poolscope_data, pg_temp AS $$
+    SELECT c.host_id, c.n,
+        (SELECT s.interval_us FROM host_state s WHERE s.host_id = c.host_id),
+        pg_snapshot_xmin(pg_current_snapshot())::xid
+    FROM ingest_cursor c
+    WHERE c.n > 0 AND (p_since IS NULL OR age(c.xmin) <= age(p_since))
+      AND NOT EXISTS (
+          SELECT FROM convert_due d
+          WHERE d.host_id = c.host_id AND d.kind IN ('tags', 'counters')
+            AND d.retry_at IS NULL)
+$$;
+
 GRANT EXECUTE ON FUNCTION
     poolscope_api.convert_next(),
     poolscope_api.convert_rows(bigint, text, bigint, integer),

@@ -134,6 +134,11 @@ static void samples_come_while_old_ones_wait(void **state)
         test_sql_text(old, "SELECT string_agg(bytes::text, ' ' ORDER BY bytes) "
                            "FROM poolscope.pool_now WHERE host = 'old-1'"),
         "4096 8192");
+    /* Detection would miss what is not converted. */
+    assert_int_equal(
+        test_sql_int(old,
+                     "SELECT count(*) FROM poolscope_api.feed_hosts(NULL)"),
+        0);
 }
 
 /* In passes of no time, as if it were killed between any two of its steps. */
@@ -157,6 +162,11 @@ static void what_was_stored_is_converted(void **state)
     assert_int_equal(test_sql_int(old, "SELECT count(*) FROM "
                                        "poolscope_data.convert_due"),
                      0);
+    assert_int_equal(
+        test_sql_int(old,
+                     "SELECT count(*) FROM poolscope_api.feed_hosts(NULL)"),
+        test_sql_int(old, "SELECT count(*) FROM poolscope_data.ingest_cursor "
+                          "WHERE n > 0"));
 }
 
 static void what_it_tells_is_the_same(void **state)
