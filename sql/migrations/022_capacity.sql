@@ -5,8 +5,10 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = poolscope_data, pg_temp AS $$
 BEGIN
     IF p_name LIKE 'retention\_%' THEN
-        IF p_value::interval < interval '1 hour' THEN
-            RAISE EXCEPTION '% must be at least one hour', p_name;
+        IF p_value::interval < interval '1 hour'
+           OR p_value::interval > interval '100 years' THEN
+            RAISE EXCEPTION '% must be at least one hour, at most 100 years',
+                p_name;
         END IF;
     ELSIF p_name LIKE 'max\_%' THEN
         PERFORM p_value::bigint;

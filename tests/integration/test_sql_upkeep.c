@@ -171,8 +171,9 @@ static void settings_that_make_no_sense_are_refused(void **state)
     (void)state;
     static const char *const bad[] = {
         "SELECT poolscope_api.setting_set('retention_points', '1 s')",
+        "SELECT poolscope_api.setting_set('retention_days', '9000 years')",
         "SELECT poolscope_api.setting_set('nonsense', '1')"};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         PGresult *res = PQexec(test_store.writer, bad[i]);
         assert_string_equal(PQresultErrorField(res, PG_DIAG_SQLSTATE), "P0001");
         PQclear(res);
