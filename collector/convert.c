@@ -199,13 +199,12 @@ static int store(struct task *t, int64_t new_n, bool last)
 static int add_row(struct task *t, const PGresult *res, int row, int64_t last_n)
 {
     static const uint8_t none[CHUNK_BOOT_BYTES];
-    bool has_boot = PQgetlength(res, row, BOOT) == CHUNK_BOOT_BYTES;
     bool keyframe = pgresult_bool(res, row, KEYFRAME);
     const struct settle_row at = {
         .n = pgresult_int64(res, row, N),
         .at_us = pgresult_time(res, row, AT),
         .wall_us = pgresult_time(res, row, WALL_AT),
-        .boot = has_boot ? (const uint8_t *)PQgetvalue(res, row, BOOT) : none,
+        .boot = pgresult_uuid(res, row, BOOT, none),
         .keyframe = true, /* all of the state is looked at */
     };
     int rc = PSC_OK;

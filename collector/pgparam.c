@@ -11,7 +11,7 @@
 /* Some 6,000 years before and after 1970: well inside PostgreSQL's range. */
 #define TIME_MAX_US ((int64_t)6000 * 365 * 86400 * PSC_US_PER_S)
 
-enum { ARRAY_HEADER_BYTES = 20, EMPTY_ARRAY_BYTES = 12 };
+enum { ARRAY_HEADER_BYTES = 20, EMPTY_ARRAY_BYTES = 12, UUID_BYTES = 16 };
 
 static void store_be(uint8_t *out, uint64_t v, unsigned bytes)
 {
@@ -265,6 +265,22 @@ const char *pgresult_text(const PGresult *res, int row, int col)
         return "";
     }
     return PQgetvalue(res, row, col);
+}
+
+struct psc_bytes pgresult_bytes(const PGresult *res, int row, int col)
+{
+    if (row >= PQntuples(res) || col >= PQnfields(res)) {
+        return (struct psc_bytes){(const uint8_t *)"", 0};
+    }
+    return (struct psc_bytes){(const uint8_t *)PQgetvalue(res, row, col),
+                              (size_t)PQgetlength(res, row, col)};
+}
+
+const uint8_t *pgresult_uuid(const PGresult *res, int row, int col,
+                             const uint8_t *none)
+{
+    struct psc_bytes uuid = pgresult_bytes(res, row, col);
+    return uuid.len == UUID_BYTES ? uuid.data : none;
 }
 
 int64_t pgresult_time(const PGresult *res, int row, int col)

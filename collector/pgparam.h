@@ -66,6 +66,11 @@ double pgresult_double(const PGresult *res, int row, int col);
 bool pgresult_bool(const PGresult *res, int row, int col);
 const char *pgresult_text(const PGresult *res, int row, int col);
 int64_t pgresult_time(const PGresult *res, int row, int col);
+/* Of bytea; borrowed from the result. */
+struct psc_bytes pgresult_bytes(const PGresult *res, int row, int col);
+/* Its 16 bytes, borrowed from the result; @none for what is not as long. */
+const uint8_t *pgresult_uuid(const PGresult *res, int row, int col,
+                             const uint8_t *none);
 
 /* An array in binary: @n elements, read one by one from @in. */
 struct pgarray_reader {

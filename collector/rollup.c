@@ -59,18 +59,12 @@ static void put_due(struct pgparams *p, const struct due *d)
 
 /* ---- from its parts ---- */
 
-static struct psc_bytes bytes_at(const PGresult *res, int row, int col)
-{
-    return (struct psc_bytes){(const uint8_t *)PQgetvalue(res, row, col),
-                              (size_t)PQgetlength(res, row, col)};
-}
-
 static int add_part(struct summary *s, const struct due *d, const PGresult *res,
                     int row, struct psc_error *err)
 {
-    struct psc_bytes head = bytes_at(res, row, PART_HEAD);
-    struct psc_bytes levels = bytes_at(res, row, PART_LEVELS);
-    struct psc_bytes data = bytes_at(res, row, PART_DATA);
+    struct psc_bytes head = pgresult_bytes(res, row, PART_HEAD);
+    struct psc_bytes levels = pgresult_bytes(res, row, PART_LEVELS);
+    struct psc_bytes data = pgresult_bytes(res, row, PART_DATA);
     if (d->hours) {
         return summary_add(s, head, levels, data, err);
     }

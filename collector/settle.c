@@ -220,15 +220,13 @@ static bool should_store(const struct settle *s, const struct settle_pack *pack,
 static void read_row(const PGresult *res, struct settle_row *out)
 {
     static const uint8_t none[UUID_BYTES];
-    bool has_boot = PQgetlength(res, 0, 3) == UUID_BYTES;
     *out = (struct settle_row){
         .n = pgresult_int64(res, 0, 0),
         .at_us = pgresult_time(res, 0, 1),
         .wall_us = pgresult_time(res, 0, 2),
-        .boot = has_boot ? (const uint8_t *)PQgetvalue(res, 0, 3) : none,
+        .boot = pgresult_uuid(res, 0, 3, none),
         .keyframe = pgresult_bool(res, 0, 4),
-        .data = {(const uint8_t *)PQgetvalue(res, 0, 5),
-                 (size_t)PQgetlength(res, 0, 5)},
+        .data = pgresult_bytes(res, 0, 5),
     };
 }
 

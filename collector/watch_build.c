@@ -52,14 +52,6 @@ static int read_page(struct history *y, struct chunks *c)
     return c->res != NULL ? PSC_OK : y->w->err->code;
 }
 
-static struct psc_bytes section(const PGresult *res, int row, int col)
-{
-    return (struct psc_bytes){
-        (const uint8_t *)PQgetvalue(res, row, col),
-        (size_t)PQgetlength(res, row, col),
-    };
-}
-
 static void leave_out(const struct history *y, const struct chunks *c,
                       const char *why)
 {
@@ -86,9 +78,10 @@ static int next_chunk(struct history *y, struct chunks *c, struct replay *r,
         }
         int row = c->row++;
         c->after_n = pgresult_int64(c->res, row, COL_N_TO);
-        int rc = replay_open(
-            r, section(c->res, row, COL_HEAD), section(c->res, row, COL_LEVELS),
-            section(c->res, row, COL_DATA), only, n_only, y->w->err);
+        int rc = replay_open(r, pgresult_bytes(c->res, row, COL_HEAD),
+                             pgresult_bytes(c->res, row, COL_LEVELS),
+                             pgresult_bytes(c->res, row, COL_DATA), only,
+                             n_only, y->w->err);
         if (rc != PSC_FORMAT && rc != PSC_UNSUPPORTED) {
             return rc;
         }

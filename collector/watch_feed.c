@@ -58,24 +58,16 @@ int watch_sample_end(struct watch *w, int rc)
     return rc != PSC_OK ? rc : w->rc;
 }
 
-static struct psc_bytes table_of(const PGresult *res, int row, int col)
-{
-    return (struct psc_bytes){
-        (const uint8_t *)PQgetvalue(res, row, col),
-        (size_t)PQgetlength(res, row, col),
-    };
-}
-
 static int feed_tags(struct watch *w, struct watch_host *h, const PGresult *res,
                      int row, bool keyframe)
 {
     struct watch_emission e = {w, h};
-    bool has_boot = PQgetlength(res, row, COL_BOOT) == CHUNK_BOOT_BYTES;
     struct watch_sample sample = watch_sample_of(
         &e, pgresult_int64(res, row, COL_N), pgresult_time(res, row, COL_AT),
-        has_boot ? (const uint8_t *)PQgetvalue(res, row, COL_BOOT) : NULL);
-    int rc = watch_rows_tags(&w->rows, &h->view, &sample,
-                             table_of(res, row, COL_TAGS), keyframe, w->err);
+        pgresult_uuid(res, row, COL_BOOT, NULL));
+    int rc =
+        watch_rows_tags(&w->rows, &h->view, &sample,
+                        pgresult_bytes(res, row, COL_TAGS), keyframe, w->err);
     return watch_sample_end(w, rc);
 }
 
@@ -100,7 +92,7 @@ int watch_feed_row(struct watch *w, struct watch_host *h, const PGresult *res,
     int rc = PSC_OK;
     if (counters != STORED_NONE && n > counters_n) {
         rc = watch_rows_counters(&w->rows, &h->view,
-                                 table_of(res, row, COL_COUNTERS),
+                                 pgresult_bytes(res, row, COL_COUNTERS),
                                  counters == STORED_KEYFRAME, w->err);
         rc = pardon(w, h, n, rc);
     }
