@@ -351,8 +351,9 @@ static bool set_tickets(SSL_CTX *ctx, struct tls_ctx_info *info,
     uint8_t keys[3 * DIGEST_BYTES]; /* 80 bytes of these, then the name */
     const char *anyone =
         settings->verify == PSC_TLS_VERIFY_IF_GIVEN ? "given" : "all";
-    bool good = mac(settings->key_pem, strlen(settings->key_pem),
-                    settings->ca_pem, seed) &&
+    const char *key = settings->key_pem != NULL ? settings->key_pem : "";
+    const char *trust = settings->ca_pem != NULL ? settings->ca_pem : "";
+    bool good = mac(key, strlen(key), trust, seed) &&
                 mac(seed, sizeof(seed), anyone, seed);
     for (unsigned i = 0; i < 3; i++) {
         good = good && mac(seed, sizeof(seed), labels[i],
