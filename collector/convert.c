@@ -379,7 +379,8 @@ static int convert_one(struct task *t, const atomic_bool *stop)
     } else {
         settle_pack_init(&t->pack, t->tags ? TABLE_COLUMNS_MAX : 1,
                          t->tags ? TABLE_MAX_TAGS : TABLE_MAX_COUNTERS);
-        psc_map_init(&t->ids, TABLE_MAX_TAGS, TABLE_MAX_TAGS * 4);
+        psc_map_init(&t->ids, TABLE_MAX_TAGS,
+                     TABLE_MAX_TAGS * sizeof(uint32_t));
         rc = convert_samples(t, stop);
         settle_pack_fini(&t->pack);
         psc_map_fini(&t->ids);
