@@ -22,7 +22,8 @@ BEGIN
 END $$;
 
 -- Chunks of a host that share samples with the one before them, or go beyond
--- what is settled: either would be told twice.
+-- what is settled: either would be told twice. And those that lie where views do
+-- not look for their times.
 CREATE FUNCTION poolscope_api.chunk_overlaps(p_kind text, p_host_id bigint)
 RETURNS TABLE (span_at timestamptz, n_from bigint, n_to bigint, why text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -31,13 +32,16 @@ BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT c.span_at, c.n_from, c.n_to, '
         'CASE WHEN c.n_from <= c.before THEN ''shares samples with another'' '
+        'WHEN c.is_outside THEN ''lies outside of its span'' '
         'ELSE ''goes beyond what is settled'' END '
-        'FROM (SELECT span_at, n_from, n_to, '
+        'FROM (SELECT span_at, n_from, n_to, at_from < span_at OR '
+        '          at_to >= span_at + interval ''4 hours'' AS is_outside, '
         '          max(n_to) OVER (ORDER BY n_from ROWS BETWEEN '
         '              UNBOUNDED PRECEDING AND 1 PRECEDING) AS before '
         '      FROM %I WHERE host_id = $1) c '
         'LEFT JOIN host_settle s ON s.host_id = $1 '
-        'WHERE c.n_from <= c.before OR c.n_to > coalesce(s.%I, 0) '
+        'WHERE c.n_from <= c.before OR c.is_outside '
+        'OR c.n_to > coalesce(s.%I, 0) '
         'ORDER BY 1, 2',
         CASE p_kind WHEN 'tags' THEN 'tag_chunk' ELSE 'counter_chunk' END,
         CASE p_kind WHEN 'tags' THEN 'tags_n' ELSE 'counters_n' END)
