@@ -11,19 +11,13 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "tests/lib/spawn.h"
 #include "tests/lib/store.h"
 
 static char out[16384];
 
 static int cli(const char *args)
 {
-    char command[512];
-    snprintf(command, sizeof(command), "%s %s %s '%s' 2>&1",
-             spawn_program("poolscope"), args, test_store.db.option,
-             test_store.db.place);
-    const char *const argv[] = {"/bin/sh", "-c", command, NULL};
-    return spawn_capture(argv, out, sizeof(out), 60);
+    return test_store_cli(args, out, sizeof(out));
 }
 
 static void has(const char *part)

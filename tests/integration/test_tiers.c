@@ -30,11 +30,7 @@ static PGresult *rows(const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(sql, sizeof(sql), fmt, args);
     va_end(args);
-    PGresult *result = PQexec(test_store.reader, sql);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        fail_msg("%s\n%s", sql, PQerrorMessage(test_store.reader));
-    }
-    return result;
+    return test_sql_rows(test_store.reader, sql);
 }
 
 static int64_t number(const PGresult *result, int row, int column)

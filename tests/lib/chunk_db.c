@@ -20,16 +20,6 @@ enum { SQL_BYTES = 4096, FILE_MAX_BYTES = 1 << 20 };
 
 struct chunk_db chunk_db;
 
-static PGresult *query(const char *sql)
-{
-    PGresult *result = PQexec(chunk_db.conn, sql);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK &&
-        PQresultStatus(result) != PGRES_COMMAND_OK) {
-        fail_msg("%s\n%s", sql, PQerrorMessage(chunk_db.conn));
-    }
-    return result;
-}
-
 PGresult *chunk_db_ask(const char *fmt, ...)
 {
     char sql[SQL_BYTES];
@@ -38,12 +28,12 @@ PGresult *chunk_db_ask(const char *fmt, ...)
     int n = vsnprintf(sql, sizeof(sql), fmt, args);
     va_end(args);
     assert_in_range(n, 0, sizeof(sql) - 1);
-    return query(sql);
+    return test_sql_rows(chunk_db.conn, sql);
 }
 
 void chunk_db_run(const char *sql)
 {
-    PQclear(query(sql));
+    test_sql(chunk_db.conn, sql);
 }
 
 const char *chunk_db_source(const char *path)

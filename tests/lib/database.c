@@ -148,7 +148,7 @@ PGconn *test_database_connect(struct test_database *db, enum database_role role)
     return conn;
 }
 
-static PGresult *query(PGconn *conn, const char *sql)
+PGresult *test_sql_rows(PGconn *conn, const char *sql)
 {
     PGresult *result = PQexec(conn, sql);
     ExecStatusType status = PQresultStatus(result);
@@ -160,12 +160,12 @@ static PGresult *query(PGconn *conn, const char *sql)
 
 void test_sql(PGconn *conn, const char *sql)
 {
-    PQclear(query(conn, sql));
+    PQclear(test_sql_rows(conn, sql));
 }
 
 const char *test_sql_text(PGconn *conn, const char *sql)
 {
-    PGresult *result = query(conn, sql);
+    PGresult *result = test_sql_rows(conn, sql);
     char *text = strdup(PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
     PQclear(result);
     assert_non_null(text);

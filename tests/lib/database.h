@@ -51,6 +51,9 @@ PGconn *test_database_connect(struct test_database *db,
 /* Run @sql and fail the test unless it succeeds. */
 void test_sql(PGconn *conn, const char *sql);
 
+/* The same; the rows are yours to PQclear(). */
+PGresult *test_sql_rows(PGconn *conn, const char *sql);
+
 /* First column of the first row as text, "" for none or NULL; freed at exit. */
 const char *test_sql_text(PGconn *conn, const char *sql);
 long long test_sql_int(PGconn *conn, const char *sql);

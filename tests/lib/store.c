@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "common/buf.h"
+#include "tests/lib/spawn.h"
 #include "tests/lib/temp.h"
 #include "tests/lib/tiers.h"
 
@@ -41,6 +42,16 @@ int test_store_end(void **state)
     PQfinish(test_store.writer);
     PQfinish(test_store.reader);
     return 0;
+}
+
+int test_store_cli(const char *args, char *out, size_t cap)
+{
+    char command[512];
+    (void)snprintf(command, sizeof(command), "%s %s %s '%s' 2>&1",
+                   spawn_program("poolscope"), args, test_store.db.option,
+                   test_store.db.place);
+    const char *const argv[] = {"/bin/sh", "-c", command, NULL};
+    return spawn_capture(argv, out, cap, 60);
 }
 
 static const char *ask(PGconn *conn, const char *sql, int n,

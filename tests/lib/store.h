@@ -5,6 +5,7 @@
 #define PSC_TESTS_STORE_H
 
 #include <libpq-fe.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "tests/lib/database.h"
@@ -23,6 +24,10 @@ struct test_store {
 extern struct test_store test_store;
 int test_store_begin(void **state);
 int test_store_end(void **state);
+
+/* Run `poolscope @args` on that database by a shell; what it says, on either
+ * stream, goes to @out. Returns its exit code. */
+int test_store_cli(const char *args, char *out, size_t cap);
 
 /* What a sample changes, in lists, "{1,2,NULL}"; NULL: a list of as many NULLs.
  * Made into bytes on what was stored of the host before by this program; where
