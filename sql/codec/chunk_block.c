@@ -22,7 +22,7 @@ static bool open_slice(const struct chunk *c, struct psc_bytes bytes,
     }
     bytes.len -= CHECK_BYTES;
     bits_in_init(in, bytes);
-    return chunk_check(c->digest, bytes, c->check, check) == PSC_OK &&
+    return chunk_checksum(c->digest, bytes, c->check, check) == PSC_OK &&
            memcmp(check, bytes.data + bytes.len, CHECK_BYTES) == 0;
 }
 

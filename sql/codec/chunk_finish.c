@@ -246,15 +246,15 @@ static int check_slice(const struct chunk_writer *w, struct psc_buf *section,
     size_t len = to - from - CHECK_BYTES;
     struct psc_bytes bytes = {section->data + from, len};
 
-    return chunk_check(w->digest, bytes,
-                       w->head.data + w->head.len - CHECK_BYTES,
-                       section->data + to - CHECK_BYTES);
+    return chunk_checksum(w->digest, bytes,
+                          w->head.data + w->head.len - CHECK_BYTES,
+                          section->data + to - CHECK_BYTES);
 }
 
 static int put_checks(struct chunk_writer *w)
 {
     uint8_t check[CHECK_BYTES];
-    int rc = chunk_check(w->digest, psc_buf_bytes(&w->head), NULL, check);
+    int rc = chunk_checksum(w->digest, psc_buf_bytes(&w->head), NULL, check);
     psc_buf_append(&w->head, check, sizeof(check));
     if (rc == PSC_OK) {
         rc = psc_buf_error(&w->head);

@@ -118,10 +118,9 @@ static inline bool chunk_time_in_range(uint64_t v)
 
 /* Put the checksum of @bytes, bound to the head's (@with; NULL for the head
  * itself), to @out. Returns 0 or PSC_UNSUPPORTED. */
-PSC_MUST_CHECK static inline int chunk_check(const struct chunk_digest *digest,
-                                             struct psc_bytes bytes,
-                                             const uint8_t *with,
-                                             uint8_t out[CHECK_BYTES])
+PSC_MUST_CHECK static inline int chunk_checksum(
+    const struct chunk_digest *digest, struct psc_bytes bytes,
+    const uint8_t *with, uint8_t out[CHECK_BYTES])
 {
     uint8_t sum[CHUNK_DIGEST_BYTES];
 

@@ -35,7 +35,7 @@ static int check_head(struct chunk *c, struct psc_bytes head,
         return damaged(err, "the head is cut off");
     }
     struct psc_bytes body = {head.data, head.len - CHECK_BYTES};
-    if (chunk_check(c->digest, body, NULL, c->check) != PSC_OK) {
+    if (chunk_checksum(c->digest, body, NULL, c->check) != PSC_OK) {
         return psc_error_set(err, PSC_UNSUPPORTED, "chunk: no SHA-256 here");
     }
     if (memcmp(c->check, head.data + body.len, CHECK_BYTES) != 0) {
