@@ -14,8 +14,7 @@
 #include "common/clock.h"
 #include "sql/codec/chunk_check.h"
 
-#define PAGE_ROWS    "32"
-#define YEAR_2000_US (INT64_C(946684800) * PSC_US_PER_S)
+#define PAGE_ROWS "32"
 
 /* Columns of chunk_page(). */
 enum { SPAN_AT, N_FROM, N_TO, AT_FROM, AT_TO, SNAPSHOTS, HEAD, LEVELS, DATA };
@@ -55,7 +54,7 @@ static uint32_t int32_at(const PGresult *r, int row, int col)
 
 static int64_t time_at(const PGresult *r, int row, int col)
 {
-    return int64_at(r, row, col) + YEAR_2000_US;
+    return int64_at(r, row, col) + PSC_YEAR_2000_US;
 }
 
 static struct psc_bytes bytes_at(const PGresult *r, int row, int col)
@@ -135,7 +134,7 @@ static PGresult *ask_page(PGconn *conn, const struct kind *kind,
     char at[64] = "-infinity";
     char after[24];
     if (span != INT64_MIN) {
-        query_time_text(at, span + YEAR_2000_US);
+        query_time_text(at, span + PSC_YEAR_2000_US);
     }
     snprintf(after, sizeof after, "%" PRId64, n);
     const char *params[] = {kind->name, host_id, at, after, PAGE_ROWS};

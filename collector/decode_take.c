@@ -18,7 +18,7 @@
 /* Number of the settle span that has @at_us. */
 static int64_t span_of(int64_t at_us, int64_t span_us)
 {
-    int64_t since_us = at_us - SANITISE_YEAR_2000_US;
+    int64_t since_us = at_us - PSC_YEAR_2000_US;
     return since_us / span_us - (since_us % span_us < 0 ? 1 : 0);
 }
 

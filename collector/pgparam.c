@@ -7,7 +7,6 @@
 
 #include "common/clock.h"
 
-#define YEAR_2000_US (946684800 * PSC_US_PER_S)
 /* Some 6,000 years before and after 1970: well inside PostgreSQL's range. */
 #define TIME_MAX_US ((int64_t)6000 * 365 * 86400 * PSC_US_PER_S)
 
@@ -34,7 +33,7 @@ static uint64_t time_bits(int64_t us)
     int64_t cut = us > TIME_MAX_US        ? TIME_MAX_US
                   : us < -TIME_MAX_US / 2 ? -TIME_MAX_US / 2
                                           : us;
-    return (uint64_t)(cut - YEAR_2000_US);
+    return (uint64_t)(cut - PSC_YEAR_2000_US);
 }
 
 static uint64_t double_bits(double v)
@@ -290,7 +289,7 @@ int64_t pgresult_time(const PGresult *res, int row, int col)
         return 0;
     }
     int64_t us;
-    if (__builtin_add_overflow(pgresult_int64(res, row, col), YEAR_2000_US,
+    if (__builtin_add_overflow(pgresult_int64(res, row, col), PSC_YEAR_2000_US,
                                &us)) {
         return 0;
     }

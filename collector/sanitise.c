@@ -231,5 +231,5 @@ void sanitise_counter_row(uint8_t flags, int64_t *row)
 
 bool sanitise_is_time(int64_t at_us, int64_t now_us)
 {
-    return at_us >= SANITISE_YEAR_2000_US && at_us <= now_us + US_PER_DAY;
+    return at_us >= PSC_YEAR_2000_US && at_us <= now_us + US_PER_DAY;
 }

@@ -12,8 +12,6 @@
 #include "proto/stored.h"
 #include "proto/table.h"
 
-#define SANITISE_YEAR_2000_US 946684800000000LL
-
 /* Append the canonical form of a tag's text: printable ASCII, where a byte
  * beyond it, or a backslash that does not begin \xHH, is written \xHH.
  * Returns whether the text was canonical already. */

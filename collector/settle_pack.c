@@ -18,8 +18,6 @@ enum {
     WORD_BITS = 64,
 };
 #define ARRAY_MAX_BYTES ((size_t)512 * 1024 * 1024)
-/* Spans count from here, as PostgreSQL's times. */
-#define YEAR_2000_US (946684800 * PSC_US_PER_S)
 
 static const enum pgarray_type types[SETTLE_COLUMNS] = {
     [SETTLE_SPAN_AT] = PGARRAY_TIMESTAMPTZ,
@@ -76,7 +74,7 @@ void settle_pack_begin(struct settle_pack *p, int64_t span_us)
 
 static int64_t span_of(const struct settle_pack *p, int64_t at_us)
 {
-    int64_t since = at_us - YEAR_2000_US;
+    int64_t since = at_us - PSC_YEAR_2000_US;
     int64_t within = since % p->span_us;
     return at_us - (within < 0 ? within + p->span_us : within);
 }

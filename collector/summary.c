@@ -9,10 +9,9 @@
 
 enum { FIRST_IDS = 256, IDS_MAX = 1 << 16 };
 
-#define COUNTER_MAX  1e300 /* beyond it is as good as absent, as in SQL */
-#define HOUR_US      CHUNK_HOUR_US
-#define DAY_US       (24 * CHUNK_HOUR_US)
-#define YEAR_2000_US (INT64_C(946684800) * PSC_US_PER_S)
+#define COUNTER_MAX 1e300 /* beyond it is as good as absent, as in SQL */
+#define HOUR_US     CHUNK_HOUR_US
+#define DAY_US      (24 * CHUNK_HOUR_US)
 
 /* One id within one step. Bytes are whole numbers far below 2^53. */
 struct summary_stat {
@@ -437,8 +436,9 @@ static int put_step(struct summary *s, uint32_t step)
 {
     static const uint8_t no_boot[CHUNK_BOOT_BYTES] = {0};
     int64_t at_us = s->from_us + (int64_t)step * s->step_us;
-    int rc = chunk_writer_snapshot(
-        &s->writer, (at_us - YEAR_2000_US) / s->step_us, at_us, at_us, no_boot);
+    int rc = chunk_writer_snapshot(&s->writer,
+                                   (at_us - PSC_YEAR_2000_US) / s->step_us,
+                                   at_us, at_us, no_boot);
     if (rc == PSC_OK) {
         chunk_writer_keyframe(&s->writer);
     }

@@ -16,8 +16,7 @@
 
 enum { FIRST_IDS = 256 };
 
-#define YEAR_2000_US (946684800 * PSC_US_PER_S)
-#define ROOM_MAX     1e18
+#define ROOM_MAX 1e18
 
 void watch_rows_init(struct watch_rows *r)
 {
@@ -157,7 +156,7 @@ static int keep_had(const struct watch_rows *r, struct watch_view *view)
 static bool note_time(const struct watch_rows *r, struct watch_view *view,
                       int64_t at_us)
 {
-    if (at_us >= YEAR_2000_US && at_us <= r->latest_us) {
+    if (at_us >= PSC_YEAR_2000_US && at_us <= r->latest_us) {
         view->at_us = at_us;
     }
     return view->at_us != 0;

@@ -7,6 +7,8 @@
 
 #define PSC_US_PER_MS 1000LL
 #define PSC_US_PER_S  1000000LL
+/* 2000-01-01 UTC: what PostgreSQL counts its times from. */
+#define PSC_YEAR_2000_US (946684800 * PSC_US_PER_S)
 
 /* Wall clock, microseconds since 1970-01-01 UTC. May jump. */
 int64_t psc_clock_wall_us(void);

@@ -380,7 +380,7 @@ static void every_span_begins_with_a_keyframe(void **state)
     }
     p->at_us -= 20 * MINUTE; /* the clock is set back */
     assert_int_equal(tick(p, 31, 31, 1), STORED_KEYFRAME);
-    p->at_us = SANITISE_YEAR_2000_US - MINUTE;
+    p->at_us = PSC_YEAR_2000_US - MINUTE;
     assert_int_equal(tick(p, 32, 32, 1), STORED_KEYFRAME);
     assert_int_equal(tick(p, 33, 33, 1), STORED_KEYFRAME);
     assert_int_equal(tick(p, 34, 34, 1), STORED_DELTA);
