@@ -529,6 +529,12 @@ static void on_loaded(struct store_load *r,
     }
 }
 
+static void on_reconnect(void *user)
+{
+    struct ingest *ingest = user;
+    ingest_reconnected(ingest);
+}
+
 static int start(struct collector *c)
 {
     const struct options *o = c->options;
@@ -538,6 +544,8 @@ static int start(struct collector *c)
         .collector = o->name,
         .tags = &d->tags,
         .counters = &d->counters,
+        .on_reconnect = on_reconnect,
+        .user = &c->ingest,
     };
     const struct ingest_settings ingest = {
         .store = &c->store,

@@ -120,6 +120,10 @@ void ingest_forget(struct ingest *in, struct ingest_queue *q);
 /* The database has forgotten names: ask for every id anew. */
 void ingest_forget_ids(struct ingest *in);
 
+/* The database may be another than before, restored from a backup: the same,
+ * also for the unit that is about to be sent once more. */
+void ingest_reconnected(struct ingest *in);
+
 /* Take no more batches; what is queued is dropped, the unit in flight may end
  * by itself. @on_stopped fires when it has, or after ingest_abandon(). */
 void ingest_stop(struct ingest *in, void (*on_stopped)(struct ingest *in));

@@ -341,6 +341,18 @@ void ingest_start_unit(struct ingest *in)
     store_unit(in->settings.store, r);
 }
 
+void ingest_reconnected(struct ingest *in)
+{
+    in->forget_ids = true;
+    /* Unless it is for the unit that the connection is a new one: it is to be
+     * refused at the second time. */
+    if (in->phase == INGEST_UNIT && !in->request.job.prepared_anew &&
+        store_unit_withdraw(in->settings.store, &in->request)) {
+        in->phase = INGEST_IDLE;
+        ingest_start_unit(in);
+    }
+}
+
 /* Start the next unit now if one is due, otherwise set the timer to it. */
 static void go_on(struct ingest *in)
 {

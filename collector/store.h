@@ -170,6 +170,8 @@ struct store {
     struct registry *tags, *counters;   /* borrowed */
     struct psc_buf array[STORE_ARRAYS]; /* scratch of statements, reused */
     unsigned n_running;                 /* links not stopped */
+    void (*on_reconnect)(void *user);
+    void *user;
     void (*on_stopped)(struct store *s);
 };
 
@@ -177,6 +179,9 @@ struct store_settings {
     const char *conninfo;             /* copied */
     const char *collector;            /* borrowed */
     struct registry *tags, *counters; /* borrowed: ids of units' names */
+    /* Units go to another connection than before, maybe to a database that has
+     * been restored. No unit is sent before it returns. */
+    void (*on_reconnect)(void *user);
     void *user;
 };
 
@@ -205,5 +210,8 @@ void store_reject(struct store *s, struct store_reject *r);
 /* Take back a request of the control link that has not been sent. Returns
  * whether it was; otherwise its on_done will come. */
 bool store_withdraw(struct store *s, struct pglink_job *job);
+
+/* The same for a unit. */
+bool store_unit_withdraw(struct store *s, struct store_unit *r);
 
 #endif

@@ -48,6 +48,14 @@ static const struct pglink_statement control_statements[] = {
 
 /* ---- start and stop ---- */
 
+static void on_units_up(struct pglink *link)
+{
+    struct store *s = link->settings.user;
+    if (link->n_connects > 1) {
+        s->on_reconnect(s->user);
+    }
+}
+
 static int start_link(struct store *s, struct pglink *link, uv_loop_t *loop,
                       const char *name,
                       const struct pglink_statement *statements, unsigned depth)
@@ -59,6 +67,7 @@ static int start_link(struct store *s, struct pglink *link, uv_loop_t *loop,
         .depth = depth,
         .statement_us = STATEMENT_S * PSC_US_PER_S,
         .reconnect_max_us = RECONNECT_MAX_S * PSC_US_PER_S,
+        .on_up = link == &s->units ? on_units_up : NULL,
         .user = s,
     };
     int rc = pglink_start(link, loop, &settings);
@@ -74,6 +83,8 @@ int store_start(struct store *s, uv_loop_t *loop,
         .conninfo = strdup(settings->conninfo),
         .tags = settings->tags,
         .counters = settings->counters,
+        .on_reconnect = settings->on_reconnect,
+        .user = settings->user,
     };
     for (size_t i = 0; i < sizeof(s->array) / sizeof(s->array[0]); i++) {
         psc_buf_init(&s->array[i], ARRAY_MAX_BYTES);

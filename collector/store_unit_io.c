@@ -280,6 +280,11 @@ void store_unit(struct store *s, struct store_unit *r)
     pglink_submit(&s->units, &r->job);
 }
 
+bool store_unit_withdraw(struct store *s, struct store_unit *r)
+{
+    return pglink_withdraw(&s->units, &r->job);
+}
+
 /* ---- rejected batches ---- */
 
 static int send_reject(struct pglink_job *job, struct pglink *link)

@@ -257,6 +257,35 @@ static void nothing_is_lost_when_postgres_dies(void **state)
     peer_identity_fini(&id);
 }
 
+/* A database that has been restored does not know the names of last. */
+static void names_are_asked_for_anew_after_a_restore(void **state)
+{
+    (void)state;
+    struct peer_identity id;
+    struct peer p;
+    peer_world_enrol(&world, &id, "restored");
+    peer_world_begin(&world, &p, &id, 1);
+    peer_tag(&p, "lost-name", 1);
+    assert_true(peer_batch(&p, true, 0, NULL));
+    peer_tag(&p, "other-name", 1);
+    assert_true(peer_batch(&p, true, 0, NULL));
+    assert_true(peer_await_ack(&p, 2, PEER_ACK_S));
+    (void)world_int(&world, "DELETE FROM poolscope_data.tag "
+                            "WHERE tag = 'lost-name' RETURNING 1");
+    test_database_kill(&world.db);
+    peer_tag(&p, "lost-name", 2);
+    assert_true(peer_batch(&p, false, 0, NULL));
+    assert_false(peer_await_ack(&p, 3, 1)); /* it is on its way */
+    test_database_restart(&world.db);
+    assert_true(peer_await_ack(&p, 3, PEER_ACK_S));
+    static const char now[] =
+        "SELECT coalesce(string_agg(tag || bytes, ' '), '') "
+        "FROM poolscope.pool_now WHERE host = 'restored'";
+    assert_string_equal(world_text(&world, now), "lost-name2");
+    peer_close(&p);
+    peer_identity_fini(&id);
+}
+
 static void memory_is_bounded_while_the_database_waits(void **state)
 {
     (void)state;
@@ -565,6 +594,7 @@ int main(void)
         cmocka_unit_test(a_newer_session_ends_an_older_one),
         cmocka_unit_test(another_collector_fences_a_session),
         cmocka_unit_test(nothing_is_lost_when_postgres_dies),
+        cmocka_unit_test(names_are_asked_for_anew_after_a_restore),
         cmocka_unit_test(memory_is_bounded_while_the_database_waits),
         cmocka_unit_test(garbage_is_refused_and_counted),
         cmocka_unit_test(any_text_is_stored_clean),
