@@ -160,7 +160,7 @@ static void fsck_finds_samples_told_twice_or_never(void **state)
           "interval '5 hours' WHERE n_from = 61");
     assert_int_equal(fsck("alpha"), 0);
 
-    put_chunk(beta, 4, 100, HOUR_1_US + 9 * 60 * MINUTE_US);
+    put_chunk(beta, 4, 100, HOUR_1_US + 540 * MINUTE_US);
     assert_int_equal(fsck(""), 1);
     has("beta: chunk of tags from");
     has("shares samples with another");

@@ -566,8 +566,10 @@ static void events_are_stored_once(void **state)
                            "%s{\"position\": 1, \"source\": \"%d\"}",
                            j > 0 ? "," : "", 20 * i + j);
         }
+        size_t end = strlen(list);
+        (void)snprintf(list + end, sizeof(list) - end, "]");
         b.seq++;
-        b.events = strcat(list, "]");
+        b.events = list;
         assert_string_equal(test_batch_store(test_store.writer, &b), "stored");
     }
     static const char sources[] =

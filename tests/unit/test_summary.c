@@ -304,8 +304,8 @@ static void summary_of_tags_in_doubles_is_whole(void **state)
     struct chunk_sections c;
     struct summary s;
     struct psc_error err = {.msg = ""};
-    struct sum got;
-    double mean;
+    struct sum got = {0};
+    double mean = 0;
     (void)state;
     chunk_writer_init(&w, 4, &chunk_openssl);
     summary_init(&s, 4, &chunk_openssl);
