@@ -22,8 +22,6 @@ CREATE TABLE poolscope_data.detect_position (
 
 ALTER TABLE poolscope_data.leak_host
     ADD group_bytes_per_day bigint; -- of all its tags together
-ALTER TABLE poolscope_data.rollup_position
-    ADD retry_at timestamptz;       -- it failed: not before
 
 -- Times that count as possible; others go to the default partition. An hour is
 -- more than clocks differ that anybody cares for. What lies beyond it counts
@@ -38,7 +36,8 @@ DROP FUNCTION poolscope_data.partitions_ahead();
 -- Make what the next days need (a week, should housekeeping fail), and what
 -- late rows in the default partition need. Says how many were made; gives up
 -- quietly where a lock is not to be had, the next call tries again. Any other
--- failure is told, and keeps no other partition from being made.
+-- failure is told, and keeps no other partition from being made. Tables that a
+-- later migration has put aside (_v1) get no new ones.
 CREATE FUNCTION poolscope_data.partitions_ahead(OUT made integer,
                                                 OUT failed text)
 LANGUAGE plpgsql AS $$
@@ -47,7 +46,9 @@ DECLARE
     wanted timestamptz;
 BEGIN
     made := 0;
-    FOR kind IN SELECT * FROM poolscope_data.partitioned ORDER BY parent LOOP
+    FOR kind IN SELECT * FROM poolscope_data.partitioned
+                WHERE parent NOT LIKE '%\_v1' ORDER BY parent
+    LOOP
         FOR wanted IN EXECUTE format(
             'SELECT * FROM generate_series(now() - interval ''1 day'', '
             'now() + interval ''8 days'', ''1 day'') '
@@ -229,112 +230,6 @@ BEGIN
     WHERE s.host_id = b.host_id;
 END $$;
 
--- Samples of a host strictly increase in time. But where a collector's clock was
--- ahead for a while, what was stored then lies in the future: nobody waits until
--- that has come, the next sample is stored at its own time, behind the others in
--- order of n, and an event says so.
-CREATE OR REPLACE FUNCTION poolscope_api.batch_store(
-    p_host_id bigint, p_session bigint, p_stream uuid, p_prev_seq bigint,
-    p_first_seq bigint, p_seq bigint, p_at timestamptz,
-    p_wall_at timestamptz, p_boot_id uuid, p_boot_at timestamptz,
-    p_missed_ticks bigint, p_tags_kind smallint,
-    p_tag_ids integer[], p_allocs bigint[], p_frees bigint[],
-    p_outstanding bigint[], p_bytes bigint[], p_tags_gone integer[],
-    p_counters_kind smallint, p_counter_ids integer[],
-    p_counter_values double precision[], p_counters_gone integer[],
-    p_drivers jsonb, p_events jsonb, p_sources jsonb, p_aliases jsonb)
-RETURNS text LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp AS $$
-DECLARE
-    c ingest_cursor;
-    at_stored timestamptz := p_at;
-    possible boolean := in_range(p_at);
-    outcome text;
-BEGIN
-    SELECT * INTO c FROM ingest_cursor WHERE host_id = p_host_id FOR UPDATE;
-    IF NOT FOUND OR c.session <> p_session THEN
-        RETURN 'superseded';
-    END IF;
-    outcome := stream_advance(p_host_id, p_stream, p_prev_seq, p_seq);
-    IF outcome <> 'stored' THEN
-        RETURN outcome;
-    END IF;
-
-    IF c.boot_id IS DISTINCT FROM p_boot_id THEN
-        PERFORM boot_note(c, p_boot_id, p_boot_at);
-    END IF;
-    c.n := c.n + 1;
-    c.boot_id := p_boot_id;
-    c.missed_ticks := c.missed_ticks + p_missed_ticks;
-    IF p_first_seq > p_prev_seq + 1 THEN
-        PERFORM own_event(p_host_id, c.n, 'batches_lost',
-            (p_first_seq - p_prev_seq - 1) || ' samples never came',
-            jsonb_build_object('stream', p_stream, 'from_seq',
-                p_prev_seq + 1, 'to_seq', p_first_seq - 1));
-    END IF;
-    IF possible THEN
-        IF NOT in_range(c.last_at) AND p_at <= c.last_at THEN
-            PERFORM own_event(p_host_id, c.n, 'clock_stepped_back',
-                'samples were stored with times that were still to come, up '
-                'to ' || c.last_at,
-                jsonb_build_object('at', p_at, 'last_at', c.last_at));
-            c.last_at := NULL;
-        END IF;
-        at_stored := greatest(p_at, c.last_at + interval '1 microsecond');
-        c.first_at := coalesce(c.first_at, at_stored);
-        c.last_at := at_stored;
-    ELSIF NOT c.out_of_range THEN
-        PERFORM own_event(p_host_id, c.n, 'time_out_of_range',
-            'samples carry an impossible time: ' || p_at,
-            jsonb_build_object('at', p_at, 'wall_at', p_wall_at));
-    END IF;
-    c.out_of_range := NOT possible;
-
-    IF p_tags_kind > 0 THEN
-        INSERT INTO snapshot VALUES (p_host_id, c.n, at_stored, p_wall_at,
-            p_stream, p_first_seq, p_seq, p_boot_id, p_tags_kind = 2,
-            p_tag_ids, p_allocs, p_frees, p_outstanding, p_bytes,
-            coalesce(p_tags_gone, '{}'));
-        c.tags_n := c.n;
-        c.tags_at := at_stored;
-        IF p_tags_kind = 2 THEN
-            c.tags_keyframe_n := c.n;
-        END IF;
-    END IF;
-    IF p_counters_kind > 0 THEN
-        INSERT INTO counter_sample VALUES (p_host_id, c.n, at_stored,
-            p_wall_at, p_stream, p_first_seq, p_seq, p_boot_id,
-            p_counters_kind = 2, p_counter_ids, p_counter_values,
-            coalesce(p_counters_gone, '{}'));
-        c.counters_n := c.n;
-        c.counters_at := at_stored;
-        IF p_counters_kind = 2 THEN
-            c.counters_keyframe_n := c.n;
-        END IF;
-    END IF;
-    IF p_tags_kind = 0 AND p_counters_kind = 0 THEN
-        INSERT INTO other_batch VALUES (p_host_id, c.n, at_stored, p_wall_at,
-            p_stream, p_first_seq, p_seq, p_boot_id);
-    END IF;
-    PERFORM drivers_replace(p_host_id, at_stored, p_drivers)
-    WHERE p_drivers IS NOT NULL;
-    PERFORM event_store(p_host_id, c.n, at_stored, p_boot_id, p_events)
-    WHERE p_events IS NOT NULL;
-    UPDATE host_state SET sources = coalesce(p_sources, sources),
-        aliases = coalesce(p_aliases, aliases)
-    WHERE host_id = p_host_id
-      AND (p_sources IS NOT NULL OR p_aliases IS NOT NULL);
-
-    UPDATE ingest_cursor SET n = c.n,
-        first_at = c.first_at, last_at = c.last_at, tags_at = c.tags_at,
-        tags_n = c.tags_n, tags_keyframe_n = c.tags_keyframe_n,
-        counters_at = c.counters_at, counters_n = c.counters_n,
-        counters_keyframe_n = c.counters_keyframe_n, boot_id = c.boot_id,
-        out_of_range = c.out_of_range, missed_ticks = c.missed_ticks
-    WHERE host_id = p_host_id;
-    RETURN 'stored';
-END $$;
-
 CREATE OR REPLACE VIEW poolscope.host AS
 SELECT h.host_id, h.host,
     coalesce(nullif(s.os, ''), h.os) AS os,
@@ -389,66 +284,6 @@ SELECT l.leak_id, l.host_id, h.host, l.state, l.onset_at, l.detected_at,
 FROM poolscope_data.leak_host l
 JOIN poolscope_data.host h USING (host_id);
 
-CREATE OR REPLACE FUNCTION poolscope_api.maintain(p_budget interval)
-RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp
-SET lock_timeout = '2s' AS $$
-DECLARE
-    deadline timestamptz := clock_timestamp() + p_budget;
-    due bigint;
-    rolled integer := 0;
-    dropped integer := 0;
-    more boolean := false;
-    failed text;
-    ahead record;
-BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtext('poolscope maintain')) THEN
-        RETURN jsonb_build_object('busy', true, 'more', false);
-    END IF;
-    BEGIN
-        FOR due IN
-            SELECT c.host_id FROM ingest_cursor c
-            LEFT JOIN rollup_position p USING (host_id)
-            WHERE c.n > coalesce(p.n, 0)
-              AND (p.open_hour IS NULL OR p.open_hour + interval '1 hour'
-                   <= greatest(c.last_at, now() - interval '2 minutes'))
-              AND (p.retry_at IS NULL OR p.retry_at <= now())
-            ORDER BY c.host_id
-        LOOP
-            IF clock_timestamp() >= deadline THEN
-                more := true;
-                EXIT;
-            END IF;
-            rolled := rolled + host_rollup(due, deadline);
-        END LOOP;
-    EXCEPTION WHEN others THEN
-        -- What was rolled up now is undone; the calls of the next hour leave
-        -- this host out.
-        failed := format('summaries of host %s: %s', due, SQLERRM);
-        rolled := 0;
-        INSERT INTO rollup_position (host_id, n, retry_at)
-        VALUES (due, 0, now() + interval '1 hour')
-        ON CONFLICT (host_id) DO UPDATE SET retry_at = excluded.retry_at;
-    END;
-    IF NOT more THEN
-        UPDATE maintenance SET next_at = now() + interval '1 day'
-        WHERE job = 'daily' AND next_at <= now();
-        IF FOUND THEN
-            PERFORM default_rows_drop();
-            PERFORM registry_forget();
-        END IF;
-    END IF;
-    -- Last, since they hold locks until the end that readers wait for; a drop
-    -- those of the whole table, which ingest waits for too.
-    ahead := partitions_ahead();
-    IF NOT more THEN
-        dropped := partitions_drop();
-    END IF;
-    RETURN jsonb_build_object('partitions_made', ahead.made,
-        'hours_rolled_up', rolled, 'partitions_dropped', dropped,
-        'more', more, 'failed', coalesce(failed, ahead.failed));
-END $$;
-
 -- What housekeeping keeps, and whether it gets on.
 CREATE VIEW poolscope.storage AS
 SELECT k.parent AS data, count(p.child) AS partitions,
@@ -458,17 +293,6 @@ FROM poolscope_data.partitioned k
 LEFT JOIN poolscope_data.partition p USING (parent)
 CROSS JOIN LATERAL poolscope_data.default_rows(k.parent) d
 GROUP BY k.parent, d.default_rows, d.waiting_rows;
-
-DROP FUNCTION poolscope_api.host_positions();
-CREATE FUNCTION poolscope_api.host_positions()
-RETURNS TABLE (host_id bigint, n bigint, interval_us bigint, seen_n bigint)
-LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = poolscope_data, pg_temp AS $$
-    SELECT c.host_id, c.n, s.interval_us, coalesce(d.n, 0)
-    FROM ingest_cursor c LEFT JOIN host_state s USING (host_id)
-    LEFT JOIN detect_position d USING (host_id)
-    WHERE c.n > 0 ORDER BY c.host_id
-$$;
 
 -- All findings of these hosts up to their batch n are written.
 CREATE FUNCTION poolscope_api.positions_seen(p_host_ids bigint[],
@@ -585,6 +409,6 @@ GRANT SELECT ON poolscope.tag_alias, poolscope.storage
     TO poolscope_reader, poolscope_writer;
 GRANT EXECUTE ON FUNCTION poolscope_data.default_rows(text)
     TO poolscope_reader, poolscope_writer;
-GRANT EXECUTE ON FUNCTION poolscope_api.host_positions(),
+GRANT EXECUTE ON FUNCTION
     poolscope_api.positions_seen(bigint[], bigint[])
     TO poolscope_writer;
